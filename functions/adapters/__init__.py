@@ -1,0 +1,1 @@
+"""Speaks to the outside through the vendors' SDKs, one module per port."""

@@ -1,0 +1,171 @@
+"""Reads facts about input blobs, keeps manifests, and keeps what could not be understood."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote, unquote
+
+from functions.adapters.azure_errors import azure_errors
+from functions.adapters.storage import StorageAccount
+from functions.core.errors import InvalidDocumentError, NotFoundError, Problem, StorageUnavailableError
+from functions.core.manifest import BLOB_URL_PATTERN, InputManifest, ManifestPointer, manifest_path
+from functions.core.model import BlobVersion
+from functions.core.scores import MANIFEST_NAME, ScoresManifest
+
+if TYPE_CHECKING:
+    from azure.storage.blob import BlobClient
+
+__all__ = ["BlobInputs", "BlobManifests", "BlobQuarantine"]
+
+_MAX_MANIFEST_BYTES: Final = 64 * 1024 * 1024
+_URL_PARTS: Final = re.compile(r"https://([a-z0-9]{3,24})\.blob\.core\.windows\.net/([^/]+)/(.+)")
+
+
+class BlobInputs:
+    """Implements `InputStore` with HEAD and list calls; content is never read."""
+
+    def __init__(self, storage: StorageAccount) -> None:
+        self._storage = storage
+
+    def current_version(self, account: str, container: str, path: str) -> BlobVersion | None:
+        """Return what is under this name now, or None."""
+        blob = self._storage.blobs(account).get_blob_client(container, path)
+        try:
+            with azure_errors(f"reading the properties of {container}/{path}", StorageUnavailableError):
+                properties = blob.get_blob_properties()
+        except NotFoundError:
+            return None
+        return BlobVersion(
+            account=account,
+            container=container,
+            path=path,
+            etag=str(properties.etag).strip('"'),
+            size_bytes=int(properties.size),
+        )
+
+    def list_versions(self, container: str, prefix: str, *, limit: int) -> Sequence[BlobVersion]:
+        """Return the first `limit` files under a prefix of the app's own account, in order of their paths."""
+        found: list[BlobVersion] = []
+        with azure_errors(f"listing {container}/{prefix}", StorageUnavailableError):
+            blobs = (
+                self._storage.blobs()
+                .get_container_client(container)
+                .list_blobs(name_starts_with=prefix, results_per_page=min(limit, 5000))
+            )
+            for blob in blobs:
+                if len(found) == limit:
+                    break
+                if not blob.size:  # folders of a hierarchical account are blobs of no size
+                    continue
+                found.append(
+                    BlobVersion(
+                        account=self._storage.account,
+                        container=container,
+                        path=blob.name,
+                        etag=str(blob.etag).strip('"'),
+                        size_bytes=int(blob.size),
+                    )
+                )
+        return found
+
+
+class BlobManifests:
+    """Implements `ManifestStore` in the control container, and reads the manifests of published scores."""
+
+    def __init__(self, storage: StorageAccount, *, container: str) -> None:
+        self._storage = storage
+        self._container = container
+
+    def write(self, manifest: InputManifest) -> tuple[ManifestPointer, InputManifest]:
+        """Return where the run's manifest is and what it says; the first one that was written stays."""
+        path = manifest_path(manifest.pipeline, manifest.run_id)
+        url = _public_url(self._storage.account, self._container, path)
+        with azure_errors(f"writing manifest {path}", StorageUnavailableError):
+            is_first = _insert(self._storage, self._container, path, manifest.to_bytes())
+        if not is_first:
+            kept = self._read(url)
+            if kept is None:  # someone deleted it between the two calls
+                raise StorageUnavailableError(f"writing manifest {path}", "it was there and is gone")
+            manifest = InputManifest.from_bytes(kept)
+        return ManifestPointer(url=url, sha256=manifest.sha256()), manifest
+
+    def read(self, pointer: ManifestPointer) -> InputManifest:
+        """Return the manifest that the pointer names; raises InvalidDocumentError if its bytes are not those."""
+        found = self._read(pointer.url)
+        if found is None:
+            raise NotFoundError("reading an input manifest", f"nothing at {pointer.url!r}")
+        manifest = InputManifest.from_bytes(found)
+        if manifest.sha256() != pointer.sha256:
+            raise InvalidDocumentError([Problem("manifest.sha256", manifest.sha256(), pointer.sha256)])
+        return manifest
+
+    def read_scores(self, output_url: str) -> ScoresManifest | None:
+        """Return the manifest beside published scores, or None if nothing is published there."""
+        found = self._read(f"{output_url}/{MANIFEST_NAME}")
+        return None if found is None else ScoresManifest.from_bytes(found)
+
+    def _read(self, url: str) -> bytes | None:
+        account, container, path = _parse_url(url)
+        blob = self._storage.blobs(account).get_blob_client(container, path)
+        try:
+            with azure_errors(f"reading {container}/{path}", StorageUnavailableError):
+                return blob.download_blob(offset=0, length=_MAX_MANIFEST_BYTES).readall()
+        except NotFoundError:
+            return None
+
+
+class BlobQuarantine:
+    """Implements `Quarantine`: keeps messages that could not be understood, for a person to look at and replay."""
+
+    def __init__(self, storage: StorageAccount, *, container: str) -> None:
+        self._storage = storage
+        self._container = container
+
+    def keep(self, name: str, document: Mapping[str, object]) -> str:
+        """Return the blob's URL; keeping the same message again changes nothing."""
+        with azure_errors(f"keeping {name}", StorageUnavailableError):
+            data = json.dumps(document, ensure_ascii=True, sort_keys=True, indent=1).encode()
+            _insert(self._storage, self._container, name, data)
+        return _public_url(self._storage.account, self._container, name)
+
+
+def _insert(storage: StorageAccount, container: str, path: str, data: bytes) -> bool:
+    """Write a blob unless one of this name exists, and return whether this call did; makes a missing container."""
+    from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
+
+    client = storage.blobs().get_container_client(container)
+    blob = client.get_blob_client(path)
+    try:
+        _upload(blob, data)
+    except ResourceExistsError:
+        return False
+    except ResourceNotFoundError:  # the first blob ever in this container
+        with suppress(ResourceExistsError):
+            client.create_container()
+        try:
+            _upload(blob, data)
+        except ResourceExistsError:
+            return False
+    return True
+
+
+def _upload(blob: "BlobClient", data: bytes) -> None:
+    from azure.storage.blob import ContentSettings
+
+    # overwrite=False is sent as If-None-Match: *, so two writers cannot both be first.
+    blob.upload_blob(data, overwrite=False, content_settings=ContentSettings(content_type="application/json"))
+
+
+def _public_url(account: str, container: str, path: str) -> str:
+    return f"https://{account}.blob.core.windows.net/{container}/{quote(path, safe='/~')}"
+
+
+def _parse_url(url: str) -> tuple[str, str, str]:
+    """Return account, container and path of a blob's URL; raises InvalidDocumentError for any other URL."""
+    match = _URL_PARTS.fullmatch(url) if re.fullmatch(BLOB_URL_PATTERN, url) else None
+    if match is None:
+        raise InvalidDocumentError([Problem("url", repr(url[:80]), "an https blob URL")])
+    account, container, path = match.groups()
+    return account, container, unquote(path)

@@ -1,0 +1,1 @@
+"""Answers what should happen; pure, on the standard library alone."""

@@ -1,0 +1,48 @@
+"""Decides when held arrivals become one run."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from functions.core.decided import ArrivalsInput, Decision, Hold, Situation, Skip, Wanted
+from functions.core.ledger import Arrival, Cause, CauseKind
+from functions.core.pipelines import ConcurrencyPolicy, Pipeline, Pipelines
+from functions.core.reasons import HoldReason, SkipReason
+from functions.core.starting import start
+from functions.core.tokens import batch_id_of, run_id_of_batch
+
+__all__ = ["close_batch"]
+
+_LOOK_AGAIN_S: Final = 15.0  # at what nobody announces: a champion that appears, a run that ends
+
+
+def close_batch(
+    pipeline: Pipeline, held: Sequence[Arrival], pipelines: Pipelines, situation: Situation, *, now: datetime
+) -> Decision:
+    """Return the run of the pipeline's held arrivals, or how long they still wait.
+
+    The window counts from when arrivals were recorded, by our clock; a batch takes the oldest events first.
+    """
+    if not held:
+        return Hold(pipeline=pipeline.key, reason=HoldReason.NOTHING_HELD, wait_s=0)
+    batching = pipeline.batching
+    opened = min(arrival.recorded_at for arrival in held) + timedelta(seconds=batching.max_wait_seconds)
+    quiet = max(arrival.recorded_at for arrival in held) + timedelta(seconds=batching.quiet_seconds)
+    wait_s = (min(opened, quiet) - now).total_seconds()
+    if wait_s > 0 and len(held) < batching.max_files:
+        return Hold(pipeline=pipeline.key, reason=HoldReason.WINDOW_OPEN, wait_s=wait_s)
+    batch = tuple(sorted(held, key=lambda arrival: (arrival.event_time, arrival.id))[: batching.max_files])
+    ids = [arrival.id for arrival in batch]
+    wanted = Wanted(
+        run_id=run_id_of_batch(pipeline.key, batch[0].event_time, ids),
+        cause=Cause(kind=CauseKind.ARRIVALS, name=batch_id_of(ids), at=batch[0].event_time),
+        input=ArrivalsInput(arrivals=batch),
+        traceparent=batch[0].traceparent,
+    )
+    decision = start(pipeline, wanted, pipelines, situation)
+    if isinstance(decision, Skip) and decision.reason is SkipReason.NO_MODEL_YET:
+        return Hold(pipeline=pipeline.key, reason=HoldReason.NO_MODEL_YET, wait_s=_LOOK_AGAIN_S)
+    is_waiting = pipeline.concurrency.policy in {ConcurrencyPolicy.PARALLEL, ConcurrencyPolicy.QUEUE}
+    if is_waiting and situation.active_runs >= pipeline.concurrency.capacity:
+        return Hold(pipeline=pipeline.key, reason=HoldReason.AT_CAPACITY, wait_s=_LOOK_AGAIN_S)
+    return decision

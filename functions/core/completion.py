@@ -1,0 +1,221 @@
+"""Builds, reads and checks the completion event, the one event that ends an attempt of a run."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, Literal
+
+from functions.core.errors import InvalidDocumentError, Problem
+from functions.core.lineage import InputsRef, ModelRef, OutputsRef, StageResult, shortened
+from functions.core.model import (
+    DatabricksRunId,
+    IdempotencyToken,
+    Outcome,
+    PipelineKey,
+    RunId,
+    RunKind,
+    Stage,
+    require_utc,
+)
+from functions.core.reading import Reader, to_iso
+from functions.core.tokens import RUN_ID_PATTERN
+
+__all__ = ["MAX_EVENT_BYTES", "Announcer", "CompletionEvent", "completion_event_id"]
+
+MAX_EVENT_BYTES: Final = 64 * 1024  # Event Grid bills and buffers by 64 KB; a larger event is a mistake
+_SCHEMA: Final = "urn:tidegate:schema:completion-event:1"
+_SHA256: Final = r"[0-9a-f]{64}"
+_MAX_REASON: Final = 4000
+
+Announcer = Literal["notebook", "control_plane"]
+
+
+def completion_event_id(run_id: RunId, attempt: int, outcome: Outcome) -> str:
+    """Return the event's id: whoever announces this outcome of this attempt, subscribers see one event."""
+    return f"{run_id}.{attempt}.{outcome.value}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionEvent:
+    """How one attempt of a run ended, with its whole lineage; a CloudEvents 1.0 event."""
+
+    run_id: RunId
+    attempt: int
+    outcome: Outcome
+    reason: str | None
+    pipeline: PipelineKey
+    kind: RunKind
+    environment: str
+    token: IdempotencyToken
+    databricks_run_id: DatabricksRunId | None
+    time: datetime
+    announced_by: Announcer
+    model: ModelRef | None = None
+    inputs: InputsRef | None = None
+    outputs: OutputsRef | None = None
+    stages: tuple[StageResult, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict[str, float])
+    traceparent: str = ""
+
+    def __post_init__(self) -> None:
+        require_utc(self.time, "time")
+        if self.attempt < 1:
+            raise ValueError(f"attempt must be at least 1, got {self.attempt}")
+
+    @property
+    def id(self) -> str:
+        """The deterministic id: run, attempt, outcome."""
+        return completion_event_id(self.run_id, self.attempt, self.outcome)
+
+    @property
+    def type(self) -> str:
+        """The CloudEvents type."""
+        return f"tidegate.{self.kind.value}.{self.outcome.value}"
+
+    @property
+    def source(self) -> str:
+        """The CloudEvents source."""
+        return f"/tidegate/{self.environment}"
+
+    @property
+    def subject(self) -> str:
+        """The CloudEvents subject."""
+        return f"pipelines/{self.pipeline}/runs/{self.run_id}"
+
+    def to_document(self) -> dict[str, object]:
+        """Return the event under docs/contracts/completion-event.schema.json; long reasons are shortened."""
+        return {
+            "specversion": "1.0",
+            "id": self.id,
+            "source": self.source,
+            "type": self.type,
+            "subject": self.subject,
+            "time": to_iso(self.time),
+            "datacontenttype": "application/json",
+            "dataschema": _SCHEMA,
+            "traceparent": self.traceparent,
+            "data": self.to_data(),
+        }
+
+    def to_data(self) -> dict[str, object]:
+        """Return the event's data alone, for a publisher that writes the envelope itself."""
+        inputs, outputs, model = self.inputs, self.outputs, self.model
+        return {
+            "schema_version": 1,
+            "run_id": self.run_id,
+            "attempt": self.attempt,
+            "outcome": self.outcome.value,
+            "reason": shortened(self.reason, _MAX_REASON),
+            "pipeline": self.pipeline,
+            "kind": self.kind.value,
+            "environment": self.environment,
+            "token": self.token,
+            "databricks_run_id": self.databricks_run_id,
+            "model": None if model is None else model.to_fields(),
+            "inputs": None if inputs is None else inputs.to_fields(),
+            "outputs": None if outputs is None else outputs.to_fields(),
+            "stages": [stage.to_fields() for stage in self.stages],
+            "metrics": dict(self.metrics),
+            "announced_by": self.announced_by,
+        }
+
+    def to_json(self) -> str:
+        """Return the document as compact JSON; raises ValueError at 64 KB."""
+        text = json.dumps(self.to_document(), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        if len(text.encode()) >= MAX_EVENT_BYTES:
+            raise ValueError(f"completion event {self.id!r} is {len(text.encode())} bytes, at most {MAX_EVENT_BYTES}")
+        return text
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "CompletionEvent":
+        """Return the event in a message; raises InvalidDocumentError listing every mistake."""
+        if len(text) >= MAX_EVENT_BYTES:
+            raise InvalidDocumentError([Problem("completion event", f"{len(text)} bytes", "less than 64 KB")])
+        try:
+            document: object = json.loads(text)
+        except (ValueError, RecursionError):
+            raise InvalidDocumentError([Problem("completion event", f"{len(text)} bytes", "JSON")]) from None
+        return cls.from_document(document)
+
+    @classmethod
+    def from_document(cls, document: object) -> "CompletionEvent":
+        """Return the event in a parsed document; raises InvalidDocumentError listing every mistake.
+
+        The envelope must agree with the data: an id, type or subject of another run is a mistake.
+        """
+        problems: list[Problem] = []
+        root = Reader(document, "completion event", problems)
+        root.mapping(required=_ENVELOPE_KEYS, optional=("traceparent",))
+        root.child("specversion").constant("1.0")
+        root.child("datacontenttype").constant("application/json")
+        root.child("dataschema").constant(_SCHEMA)
+        event = _read_event(cls, root, root.child("data"))
+        if not problems:
+            for key in ("id", "source", "type", "subject"):
+                if root.child(key).value != getattr(event, key):
+                    root.child(key).refuse(repr(getattr(event, key)))
+        if problems:
+            raise InvalidDocumentError(problems)
+        return event
+
+
+_ENVELOPE_KEYS: Final = (
+    "specversion",
+    "id",
+    "source",
+    "type",
+    "subject",
+    "time",
+    "datacontenttype",
+    "dataschema",
+    "data",
+)
+_DATA_KEYS: Final = (
+    "schema_version",
+    "run_id",
+    "attempt",
+    "outcome",
+    "reason",
+    "pipeline",
+    "kind",
+    "environment",
+    "token",
+    "databricks_run_id",
+    "model",
+    "inputs",
+    "outputs",
+    "stages",
+    "metrics",
+    "announced_by",
+)
+
+
+def _read_event(cls: type[CompletionEvent], root: Reader, data: Reader) -> CompletionEvent:
+    data.mapping(required=_DATA_KEYS)
+    data.child("schema_version").constant(1)
+    databricks_run_id = data.child("databricks_run_id").nullable_integer(minimum=0)
+    announced_by = data.child("announced_by").text(pattern="notebook|control_plane", expected="who announces")
+    model, inputs, outputs = data.child("model"), data.child("inputs"), data.child("outputs")
+    data.child("metrics").mapping(optional=None)
+    return cls(
+        run_id=RunId(data.child("run_id").text(pattern=RUN_ID_PATTERN, expected="a run id")),
+        attempt=data.child("attempt").integer(minimum=1),
+        outcome=data.child("outcome").one_of(Outcome),
+        reason=data.child("reason").nullable_text(max_length=_MAX_REASON),
+        pipeline=PipelineKey(data.child("pipeline").text(pattern="[a-z][a-z0-9_]{0,47}", expected="a pipeline's name")),
+        kind=data.child("kind").one_of(RunKind),
+        environment=data.child("environment").text(pattern="[a-z][a-z0-9]{0,15}", expected="an environment's name"),
+        token=IdempotencyToken(data.child("token").text(pattern=_SHA256, expected="a sha256 in hex")),
+        databricks_run_id=None if databricks_run_id is None else DatabricksRunId(databricks_run_id),
+        time=root.child("time").instant(),
+        announced_by="notebook" if announced_by == "notebook" else "control_plane",
+        model=None if model.value is None else ModelRef.read(model),
+        inputs=None if inputs.value is None else InputsRef.read(inputs),
+        outputs=None if outputs.value is None else OutputsRef.read(outputs),
+        stages=tuple(StageResult.read(item) for item in data.child("stages").items(max_items=len(Stage))),
+        metrics={name: reader.number() for name, reader in data.child("metrics").children()},
+        traceparent=root.child("traceparent").text(
+            pattern="|00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", expected="a W3C traceparent", default=""
+        ),
+    )

@@ -1,0 +1,151 @@
+"""Decides what an event starts: a run, nothing yet, or nothing at all, always with the reason."""
+
+from typing import Final, assert_never
+
+from functions.core.decided import Decision, Hold, ListedInput, NamedInput, Situation, Skip, Wanted
+from functions.core.ledger import Cause, CauseKind
+from functions.core.model import (
+    BlobCreated,
+    BlobVersion,
+    OtherBlobEvent,
+    RunRequested,
+    SlotDue,
+    TriggerEvent,
+)
+from functions.core.pipelines import CONTROL_CONTAINERS, MissedSlots, Pipeline, Pipelines
+from functions.core.reasons import HoldReason, SkipReason
+from functions.core.routing import Routing, find_route
+from functions.core.starting import start
+from functions.core.tokens import run_id_of_request, run_id_of_slot
+
+__all__ = ["COMMITTING_APIS", "decide", "is_newer"]
+
+COMMITTING_APIS: Final = frozenset({"PutBlob", "PutBlockList", "CopyBlob", "FlushWithClose"})
+
+
+def decide(event: TriggerEvent, pipelines: Pipelines, situation: Situation) -> Decision:
+    """Return what the event asks for; the same arguments always give the same decision."""
+    match event:
+        case BlobCreated():
+            return _decide_blob(event, pipelines, situation)
+        case OtherBlobEvent():
+            return Skip(reason=SkipReason.UNSUPPORTED_EVENT_TYPE, detail=event.event_type)
+        case SlotDue():
+            return _decide_slot(event, pipelines, situation)
+        case RunRequested():
+            return _decide_request(event, pipelines, situation)
+        case _:
+            assert_never(event)
+
+
+def is_newer(one: BlobVersion, other: BlobVersion) -> bool:
+    """Return whether `one` is a later version of the same path, as far as sequencers tell.
+
+    Sequencers are opaque texts that order events of one blob name only; where one is missing, nothing is known.
+    """
+    if (one.account, one.container, one.path) != (other.account, other.container, other.path):
+        return False
+    if one.sequencer is None or other.sequencer is None or one.etag == other.etag:
+        return False
+    width = max(len(one.sequencer), len(other.sequencer))
+    return one.sequencer.rjust(width, "0") > other.sequencer.rjust(width, "0")
+
+
+def _decide_blob(event: BlobCreated, pipelines: Pipelines, situation: Situation) -> Decision:
+    if (skip := _refuse_blob(event, pipelines, situation)) is not None:
+        return skip
+    routing = find_route(event.blob, event.content_type, pipelines)
+    if routing.pipeline is None or routing.route is None:
+        return _skip_unrouted(event.blob, pipelines, routing)
+    if any(is_newer(known, event.blob) for known in situation.known_versions):
+        return Skip(reason=SkipReason.OLDER_VERSION, pipeline=routing.pipeline.key, routing=routing)
+    return Hold(
+        pipeline=routing.pipeline.key,
+        route=routing.route.name,
+        reason=HoldReason.WINDOW_OPEN,
+        wait_s=float(routing.pipeline.batching.quiet_seconds),
+        routing=routing,
+    )
+
+
+def _refuse_blob(event: BlobCreated, pipelines: Pipelines, situation: Situation) -> Skip | None:
+    blob = event.blob
+    if blob.account != situation.account:
+        return Skip(reason=SkipReason.FOREIGN_ACCOUNT, detail=repr(blob.account))
+    if blob.container in CONTROL_CONTAINERS:
+        return Skip(reason=SkipReason.CONTROL_CONTAINER, detail=repr(blob.container))
+    for pipeline in pipelines.pipelines:
+        output = pipeline.output
+        if output is not None and blob.container == output.container and blob.path.startswith(output.prefix):
+            return Skip(reason=SkipReason.OWN_OUTPUT, detail=f"of {pipeline.key}")
+    if event.api not in COMMITTING_APIS:
+        return Skip(reason=SkipReason.UNCOMMITTED_API, detail=event.api[:80])
+    if blob.size_bytes == 0:
+        return Skip(reason=SkipReason.ZERO_BYTES)
+    return None
+
+
+def _skip_unrouted(blob: BlobVersion, pipelines: Pipelines, routing: Routing) -> Skip:
+    for pipeline in pipelines.pipelines:
+        data = pipeline.training_data
+        if data is not None and blob.container == data.container and data.names.matches(blob.path):
+            return Skip(reason=SkipReason.TRAINING_DATA, detail=f"of {pipeline.key}", routing=routing)
+    if blob.container not in _input_containers(pipelines):
+        return Skip(reason=SkipReason.UNKNOWN_CONTAINER, detail=repr(blob.container), routing=routing)
+    detail = "; ".join(f"{tried.pipeline}.{tried.route}: {tried.why}" for tried in routing.tried)
+    return Skip(reason=SkipReason.NO_ROUTE, detail=detail[:1000], routing=routing)
+
+
+def _input_containers(pipelines: Pipelines) -> set[str]:
+    routes = {route.container for pipeline in pipelines.pipelines for route in pipeline.routes}
+    return routes | {
+        pipeline.training_data.container for pipeline in pipelines.pipelines if pipeline.training_data is not None
+    }
+
+
+def _decide_slot(event: SlotDue, pipelines: Pipelines, situation: Situation) -> Decision:
+    pipeline = pipelines.by_key.get(event.pipeline)
+    if pipeline is None:
+        return Skip(reason=SkipReason.UNKNOWN_PIPELINE, detail=repr(event.pipeline))
+    schedule = pipeline.schedule(event.schedule)
+    if schedule is None:
+        return Skip(reason=SkipReason.UNKNOWN_SCHEDULE, detail=repr(event.schedule), pipeline=pipeline.key)
+    if event.is_past_due and schedule.missed is MissedSlots.SKIP:
+        return Skip(reason=SkipReason.MISSED_SLOT, detail=event.slot.isoformat(), pipeline=pipeline.key)
+    cause = Cause(kind=CauseKind.SCHEDULE, name=event.schedule, at=event.slot)
+    wanted = Wanted(
+        run_id=run_id_of_slot(event),
+        cause=cause,
+        input=_own_input(pipeline),
+        traceparent=event.traceparent,
+    )
+    return start(pipeline, wanted, pipelines, situation)
+
+
+def _decide_request(event: RunRequested, pipelines: Pipelines, situation: Situation) -> Decision:
+    pipeline = pipelines.by_key.get(event.pipeline)
+    if pipeline is None:
+        return Skip(reason=SkipReason.UNKNOWN_PIPELINE, detail=repr(event.pipeline))
+    cause = Cause(kind=CauseKind.REQUEST, name=event.request_id, at=event.requested_at)
+    named = NamedInput(blobs=event.files) if event.files else None
+    for container, path in event.files:
+        if not pipeline.reads(container, path):
+            detail = f"{container}/{path}"
+            return Skip(reason=SkipReason.FILES_OF_FOREIGN_PLACE, detail=detail[:300], pipeline=pipeline.key)
+    wanted = Wanted(
+        run_id=run_id_of_request(event),
+        cause=cause,
+        input=named or _own_input(pipeline),
+        traceparent=event.traceparent,
+        stages=event.stages,
+        parameters=event.parameters,
+    )
+    return start(pipeline, wanted, pipelines, situation)
+
+
+def _own_input(pipeline: Pipeline) -> ListedInput:
+    if (data := pipeline.training_data) is not None:
+        return ListedInput(places=((data.container, data.prefix, data.glob, ""),))
+    return ListedInput(
+        places=tuple((route.container, route.prefix, route.glob, route.suffix) for route in pipeline.routes)
+    )

@@ -1,0 +1,173 @@
+"""Names what an attempt of a run read, used and made, as documents of both sides write it."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from functions.core.manifest import BLOB_URL_PATTERN
+from functions.core.model import BatchId, Stage, StageOutcome
+from functions.core.reading import Reader
+
+__all__ = ["FileRef", "InputsRef", "ModelRef", "OutputsRef", "StageResult", "read_url", "shortened"]
+
+MAX_FILES: Final = 20
+_SHA256: Final = r"[0-9a-f]{64}"
+_MAX_STAGE_REASON: Final = 2000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRef:
+    """The model that an attempt made or used."""
+
+    name: str
+    version: str | None
+    mlflow_run_id: str | None = None
+    is_champion: bool | None = None
+
+    def to_fields(self) -> dict[str, object]:
+        """Return the object as documents write it."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "mlflow_run_id": self.mlflow_run_id,
+            "is_champion": self.is_champion,
+        }
+
+    @classmethod
+    def read(cls, reader: Reader) -> "ModelRef":
+        """Return the model that a document names at this place."""
+        reader.mapping(required=("name", "version", "mlflow_run_id", "is_champion"))
+        is_champion = reader.child("is_champion")
+        return cls(
+            name=reader.child("name").text(pattern=r"\w+\.\w+\.\w+", expected="catalog.schema.model"),
+            version=reader.child("version").nullable_text(pattern="[1-9][0-9]*", expected="a model version"),
+            mlflow_run_id=reader.child("mlflow_run_id").nullable_text(),
+            is_champion=None if is_champion.value is None else is_champion.boolean(),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRef:
+    """One input file, as the event names it."""
+
+    url: str
+    etag: str
+
+    def to_fields(self) -> dict[str, object]:
+        """Return the object as documents write it."""
+        return {"url": self.url, "etag": self.etag}
+
+    @classmethod
+    def read(cls, reader: Reader) -> "FileRef":
+        """Return the file that a document names at this place."""
+        reader.mapping(required=("url", "etag"))
+        return cls(url=read_url(reader.child("url")), etag=reader.child("etag").text())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputsRef:
+    """What an attempt read: the manifest has all files, the event the first twenty."""
+
+    manifest_url: str
+    manifest_sha256: str
+    batch_id: BatchId
+    file_count: int
+    files: tuple[FileRef, ...] = ()
+
+    def to_fields(self) -> dict[str, object]:
+        """Return the object as documents write it, with the first twenty files."""
+        return {
+            "manifest_url": self.manifest_url,
+            "manifest_sha256": self.manifest_sha256,
+            "batch_id": self.batch_id,
+            "file_count": self.file_count,
+            "files": [file.to_fields() for file in self.files[:MAX_FILES]],
+        }
+
+    @classmethod
+    def read(cls, reader: Reader) -> "InputsRef":
+        """Return the inputs that a document names at this place."""
+        reader.mapping(required=("manifest_url", "manifest_sha256", "batch_id", "file_count", "files"))
+        return cls(
+            manifest_url=read_url(reader.child("manifest_url")),
+            manifest_sha256=reader.child("manifest_sha256").text(pattern=_SHA256, expected="a sha256 in hex"),
+            batch_id=BatchId(reader.child("batch_id").text(pattern="[0-9a-f]{16}", expected="16 hex digits")),
+            file_count=reader.child("file_count").integer(minimum=0),
+            files=tuple(FileRef.read(item) for item in reader.child("files").items(max_items=MAX_FILES)),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputsRef:
+    """What a scoring attempt published."""
+
+    scores_url: str
+    manifest_url: str
+    manifest_sha256: str
+    rows_in: int
+    rows_scored: int
+    rows_quarantined: int
+
+    def to_fields(self) -> dict[str, object]:
+        """Return the object as documents write it."""
+        return {
+            "scores_url": self.scores_url,
+            "manifest_url": self.manifest_url,
+            "manifest_sha256": self.manifest_sha256,
+            "rows_in": self.rows_in,
+            "rows_scored": self.rows_scored,
+            "rows_quarantined": self.rows_quarantined,
+        }
+
+    @classmethod
+    def read(cls, reader: Reader) -> "OutputsRef":
+        """Return the outputs that a document names at this place."""
+        keys = ("scores_url", "manifest_url", "manifest_sha256", "rows_in", "rows_scored", "rows_quarantined")
+        reader.mapping(required=keys)
+        return cls(
+            scores_url=read_url(reader.child("scores_url")),
+            manifest_url=read_url(reader.child("manifest_url")),
+            manifest_sha256=reader.child("manifest_sha256").text(pattern=_SHA256, expected="a sha256 in hex"),
+            rows_in=reader.child("rows_in").integer(minimum=0),
+            rows_scored=reader.child("rows_scored").integer(minimum=0),
+            rows_quarantined=reader.child("rows_quarantined").integer(minimum=0),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageResult:
+    """How one stage of an attempt went."""
+
+    name: Stage
+    outcome: StageOutcome
+    duration_s: float
+    reason: str | None = None
+
+    def to_fields(self) -> dict[str, object]:
+        """Return the object as documents write it; a long reason is shortened."""
+        return {
+            "name": self.name.value,
+            "outcome": self.outcome.value,
+            "duration_s": self.duration_s,
+            "reason": shortened(self.reason, _MAX_STAGE_REASON),
+        }
+
+    @classmethod
+    def read(cls, reader: Reader) -> "StageResult":
+        """Return the stage's result that a document names at this place."""
+        reader.mapping(required=("name", "outcome", "duration_s", "reason"))
+        return cls(
+            name=reader.child("name").one_of(Stage),
+            outcome=reader.child("outcome").one_of(StageOutcome),
+            duration_s=reader.child("duration_s").number(minimum=0),
+            reason=reader.child("reason").nullable_text(max_length=_MAX_STAGE_REASON),
+        )
+
+
+def shortened(text: str | None, limit: int) -> str | None:
+    """Return the text, cut to `limit` characters with an ellipsis as the last."""
+    return text if text is None or len(text) <= limit else text[: limit - 1] + "…"
+
+
+def read_url(reader: Reader) -> str:
+    """Return the https blob URL at this place: no query, so no shared access signature, and no other host."""
+    return reader.text(pattern=BLOB_URL_PATTERN, expected="an https blob URL", max_length=4096)

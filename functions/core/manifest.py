@@ -1,0 +1,148 @@
+"""Lists exactly the files that one run works on, and points to that list by URL and sha256."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from functions.core.errors import InvalidDocumentError, Problem
+from functions.core.model import ArrivalId, BatchId, BlobVersion, PipelineKey, RunId, RunKind, require_utc
+from functions.core.reading import Reader, to_iso
+from functions.core.tokens import RUN_ID_PATTERN, arrival_id_of, batch_id_of
+
+__all__ = ["BLOB_URL_PATTERN", "InputManifest", "ManifestFile", "ManifestPointer", "manifest_of", "manifest_path"]
+
+BLOB_URL_PATTERN: Final = r"https://[a-z0-9]{3,24}\.blob\.core\.windows\.net/[^?#\s]+"
+_SHA256: Final = r"[0-9a-f]{64}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestPointer:
+    """Where a run's input manifest is, and what its bytes hash to."""
+
+    url: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(BLOB_URL_PATTERN, self.url) or not re.fullmatch(_SHA256, self.sha256):
+            raise ValueError(f"expected an https blob URL and a sha256 in hex, got {self.url!r} and {self.sha256!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestFile:
+    """One file of a batch: the exact content that the run must read."""
+
+    blob: BlobVersion
+    arrival_id: ArrivalId | None  # None: no arrival brought it (training data, a file named in a request)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputManifest:
+    """The frozen batch of one run; the same facts always give the same bytes."""
+
+    run_id: RunId
+    pipeline: PipelineKey
+    kind: RunKind
+    batch_id: BatchId
+    created_at: datetime
+    files: tuple[ManifestFile, ...]
+
+    def __post_init__(self) -> None:
+        require_utc(self.created_at, "created_at")
+
+    def to_bytes(self) -> bytes:
+        """Return the document under docs/contracts/manifest.schema.json, UTF-8, keys sorted."""
+        return json.dumps(
+            {
+                "schema_version": 1,
+                "run_id": self.run_id,
+                "pipeline": self.pipeline,
+                "kind": self.kind.value,
+                "batch_id": self.batch_id,
+                "created_at": to_iso(self.created_at),
+                "files": [
+                    {
+                        "url": file.blob.url,
+                        "account": file.blob.account,
+                        "container": file.blob.container,
+                        "path": file.blob.path,
+                        "etag": file.blob.etag,
+                        "size_bytes": file.blob.size_bytes,
+                        "sequencer": file.blob.sequencer,
+                        "arrival_id": file.arrival_id,
+                    }
+                    for file in self.files
+                ],
+            },
+            ensure_ascii=False,
+            sort_keys=True,
+            separators=(",", ":"),
+        ).encode()
+
+    def sha256(self) -> str:
+        """Return the hash that the run checks before it believes the list."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "InputManifest":
+        """Return the manifest in `data`; raises InvalidDocumentError listing every mistake."""
+        problems: list[Problem] = []
+        root = Reader(_parse_json(data, "manifest"), "manifest", problems)
+        keys = ("schema_version", "run_id", "pipeline", "kind", "batch_id", "created_at", "files")
+        if not root.mapping(required=keys):
+            raise InvalidDocumentError(problems)
+        root.child("schema_version").constant(1)
+        manifest = cls(
+            run_id=RunId(root.child("run_id").text(pattern=RUN_ID_PATTERN, expected="a run id")),
+            pipeline=PipelineKey(root.child("pipeline").text(min_length=1)),
+            kind=root.child("kind").one_of(RunKind),
+            batch_id=BatchId(root.child("batch_id").text(pattern="[0-9a-f]{16}", expected="16 hex digits")),
+            created_at=root.child("created_at").instant(),
+            files=tuple(_read_file(item) for item in root.child("files").items()),
+        )
+        if problems:
+            raise InvalidDocumentError(problems)
+        return manifest
+
+
+def manifest_of(
+    *, run_id: RunId, pipeline: PipelineKey, kind: RunKind, created_at: datetime, files: tuple[ManifestFile, ...]
+) -> InputManifest:
+    """Return the manifest of these files, ordered by URL and ETag, with the batch id that follows from them."""
+    ordered = tuple(sorted(files, key=lambda file: (file.blob.url, file.blob.etag)))
+    batch_id = batch_id_of(arrival_id_of(file.blob) for file in ordered)
+    return InputManifest(
+        run_id=run_id, pipeline=pipeline, kind=kind, batch_id=batch_id, created_at=created_at, files=ordered
+    )
+
+
+def manifest_path(pipeline: PipelineKey, run_id: RunId) -> str:
+    """Return the blob path of a run's manifest within the control container."""
+    return f"manifests/{pipeline}/{run_id}.json"
+
+
+def _parse_json(data: bytes, what: str) -> object:
+    try:
+        value: object = json.loads(data)
+    except (ValueError, RecursionError):
+        raise InvalidDocumentError([Problem(what, f"{len(data)} bytes", "UTF-8 JSON")]) from None
+    return value
+
+
+def _read_file(item: Reader) -> ManifestFile:
+    item.mapping(required=("url", "account", "container", "path", "etag", "size_bytes", "sequencer", "arrival_id"))
+    blob = BlobVersion(
+        account=item.child("account").text(pattern="[a-z0-9]{3,24}", expected="a storage account's name"),
+        container=item.child("container").text(min_length=3, max_length=63),
+        path=item.child("path").text(min_length=1, max_length=1024),
+        etag=item.child("etag").text(min_length=1),
+        size_bytes=item.child("size_bytes").integer(minimum=0),
+        sequencer=item.child("sequencer").nullable_text(),
+    )
+    url = item.child("url")
+    if url.value != blob.url:
+        url.refuse("the URL of this account, container and path")
+    arrival_id = item.child("arrival_id").nullable_text(pattern=_SHA256, expected="a sha256 in hex")
+    return ManifestFile(blob=blob, arrival_id=ArrivalId(arrival_id) if arrival_id is not None else None)

@@ -1,0 +1,87 @@
+"""Finds what is right in each pipeline but wrong between them: shadowed routes, outputs that are inputs."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from functions.core.errors import Problem
+from functions.core.pipelines import CONTROL_CONTAINERS, Pipeline
+from functions.core.reading import shown
+
+__all__ = ["contradictions"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A part of storage that a pipeline reads or writes, and where the file says so."""
+
+    key_path: str
+    container: str
+    prefix: str
+
+
+def contradictions(pipelines: Sequence[Pipeline]) -> Iterator[Problem]:
+    """Yield each pair of statements that cannot both be meant; the pipelines are right in themselves."""
+    yield from _repeated_names(pipelines)
+    yield from _shadowed_routes(pipelines)
+    inputs, outputs = [*_inputs(pipelines)], [*_outputs(pipelines)]
+    for place in (*inputs, *outputs):
+        if place.container in CONTROL_CONTAINERS:
+            yield Problem(
+                place.key_path, shown(place.container), "a container that Tidegate does not keep its own data in"
+            )
+    for output in outputs:
+        for place in inputs:
+            if _overlap(output, place):
+                yield Problem(
+                    output.key_path,
+                    f"{output.container}/{output.prefix}",
+                    f"a place apart from the input {place.container}/{place.prefix} of {place.key_path}",
+                )
+
+
+def _repeated_names(pipelines: Sequence[Pipeline]) -> Iterator[Problem]:
+    for pipeline in pipelines:
+        for kind, names in (
+            ("routes", [route.name for route in pipeline.routes]),
+            ("schedules", [schedule.name for schedule in pipeline.schedules]),
+        ):
+            for index, name in enumerate(names):
+                if name in names[:index]:
+                    place = f"pipelines.{pipeline.key}.{kind}[{index}].name"
+                    yield Problem(place, shown(name), f"a name that no other of the {kind} has")
+
+
+def _shadowed_routes(pipelines: Sequence[Pipeline]) -> Iterator[Problem]:
+    routes = [
+        (f"pipelines.{pipeline.key}.routes[{index}]", route)
+        for pipeline in pipelines
+        for index, route in enumerate(pipeline.routes)
+    ]
+    for (earlier_path, earlier), (later_path, later) in combinations(routes, 2):
+        if earlier.includes(later):
+            yield Problem(
+                later_path,
+                f"route {later.name!r}, which {earlier_path} ({earlier.name!r}) shadows",
+                "a blob that reaches it: put it first, or narrow the earlier one",
+            )
+
+
+def _inputs(pipelines: Sequence[Pipeline]) -> Iterator[_Place]:
+    for pipeline in pipelines:
+        for index, route in enumerate(pipeline.routes):
+            yield _Place(f"pipelines.{pipeline.key}.routes[{index}]", route.container, route.prefix)
+        if (data := pipeline.training_data) is not None:
+            yield _Place(f"pipelines.{pipeline.key}.training_data", data.container, data.prefix)
+
+
+def _outputs(pipelines: Sequence[Pipeline]) -> Iterator[_Place]:
+    for pipeline in pipelines:
+        if (output := pipeline.output) is not None:
+            yield _Place(f"pipelines.{pipeline.key}.output", output.container, output.prefix)
+
+
+def _overlap(one: _Place, other: _Place) -> bool:
+    return one.container == other.container and (
+        one.prefix.startswith(other.prefix) or other.prefix.startswith(one.prefix)
+    )

@@ -1,0 +1,200 @@
+"""Names what `pipelines.toml` says: which events start which job, with which stages, and where results go."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from typing import Final
+
+from functions.core.cron import Cron
+from functions.core.errors import UnknownPipelineError
+from functions.core.globs import Glob
+from functions.core.model import JobKey, PipelineKey, RunKind, Stage
+
+__all__ = [
+    "CONTROL_CONTAINER",
+    "CONTROL_CONTAINERS",
+    "Batching",
+    "Concurrency",
+    "ConcurrencyPolicy",
+    "MissedSlots",
+    "Output",
+    "Pipeline",
+    "Pipelines",
+    "ReadinessKind",
+    "Route",
+    "Schedule",
+    "TrainingData",
+]
+
+
+CONTROL_CONTAINER: Final = "tidegate"  # our own manifests
+# What Tidegate and the Functions host keep for themselves; never an input, never an output.
+CONTROL_CONTAINERS: Final = frozenset({CONTROL_CONTAINER, "deadletter", "azure-webjobs-hosts", "azure-webjobs-secrets"})
+
+
+class MissedSlots(StrEnum):
+    """What becomes of slots that came due while nothing could run."""
+
+    RUN = "run"  # each of them
+    SKIP = "skip"  # none of them
+    LATEST = "latest"  # the last one
+
+
+class ConcurrencyPolicy(StrEnum):
+    """What happens to new work while the pipeline's runs are active."""
+
+    PARALLEL = "parallel"  # up to max_active at once, the rest waits
+    QUEUE = "queue"  # one after the other
+    SUPERSEDE = "supersede"  # cancel the active run, wait for its end, then start
+    DROP = "drop"  # record and forget
+
+
+class ReadinessKind(StrEnum):
+    """What else must be there before a batch may close."""
+
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Which blobs a pipeline wants."""
+
+    name: str
+    container: str
+    prefix: str  # "" or ends with "/", so that "in/" never means "inbox/"
+    glob: str  # of the name after the prefix
+    suffix: str = ""
+    min_size_bytes: int = 1
+    max_size_bytes: int | None = None
+    content_types: frozenset[str] = frozenset()  # empty: any
+
+    @property
+    def names(self) -> Glob:
+        """The names that it wants."""
+        return Glob(self.prefix, self.glob, self.suffix)
+
+    def includes(self, other: "Route") -> bool:
+        """Return whether every blob that the other route wants is wanted by this one too."""
+        return (
+            self.container == other.container
+            and self.min_size_bytes <= other.min_size_bytes
+            and (
+                self.max_size_bytes is None
+                or (other.max_size_bytes is not None and other.max_size_bytes <= self.max_size_bytes)
+            )
+            and (not self.content_types or (bool(other.content_types) and other.content_types <= self.content_types))
+            and self.names.includes(other.names)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """When a pipeline runs by the clock, in UTC."""
+
+    name: str
+    cron: Cron
+    missed: MissedSlots
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batching:
+    """When held arrivals become one run; all zero: at once."""
+
+    quiet_seconds: int = 0  # nothing new for so long
+    max_wait_seconds: int = 0  # but never longer than this after the first
+    max_files: int = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Concurrency:
+    """How many runs of the pipeline may be active."""
+
+    policy: ConcurrencyPolicy = ConcurrencyPolicy.PARALLEL
+    max_active: int = 4
+
+    @property
+    def capacity(self) -> int:
+        """How many runs may be active before new work waits."""
+        return self.max_active if self.policy is ConcurrencyPolicy.PARALLEL else 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingData:
+    """Which blobs a training run reads when it is not given any."""
+
+    container: str
+    prefix: str
+    glob: str
+
+    @property
+    def names(self) -> Glob:
+        """The names that are meant."""
+        return Glob(self.prefix, self.glob)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """Where a scoring pipeline's scores go; never an input."""
+
+    container: str
+    prefix: str  # ends with "/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pipeline:
+    """One pipeline, complete: no default is left open."""
+
+    key: PipelineKey
+    kind: RunKind
+    job: JobKey
+    model_name: str  # catalog.schema.model
+    alias: str
+    stages: Mapping[Stage, bool]  # every stage of the kind
+    parameters: Mapping[str, str]  # every tunable parameter of the kind
+    callers_may_set: frozenset[str] = frozenset()  # which of them a request may choose
+    routes: tuple[Route, ...] = ()
+    schedules: tuple[Schedule, ...] = ()
+    training_data: TrainingData | None = None  # of a training pipeline
+    output: Output | None = None  # of a scoring pipeline
+    batching: Batching = field(default_factory=Batching)
+    readiness: ReadinessKind = ReadinessKind.NONE
+    concurrency: Concurrency = field(default_factory=Concurrency)
+    max_attempts: int = 1
+
+    def input_places(self) -> tuple[str, ...]:
+        """Return where the pipeline reads, as container/prefix."""
+        data = () if self.training_data is None else (f"{self.training_data.container}/{self.training_data.prefix}",)
+        return (*(f"{route.container}/{route.prefix}" for route in self.routes), *data)
+
+    def reads(self, container: str, path: str) -> bool:
+        """Return whether a blob lies where the pipeline reads: a request chooses files, never places."""
+        return any(f"{container}/{path}".startswith(place) for place in self.input_places())
+
+    def schedule(self, name: str) -> Schedule | None:
+        """Return the schedule of this name, or None."""
+        return next((schedule for schedule in self.schedules if schedule.name == name), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipelines:
+    """All pipelines in the file's order, which is the order in which their routes are tried."""
+
+    pipelines: tuple[Pipeline, ...]
+    version: str  # 16 hex over the content: comments and layout do not count
+
+    @cached_property
+    def by_key(self) -> Mapping[PipelineKey, Pipeline]:
+        """The pipelines by name."""
+        return {pipeline.key: pipeline for pipeline in self.pipelines}
+
+    def get(self, key: PipelineKey) -> Pipeline:
+        """Return the pipeline of this name; raises UnknownPipelineError."""
+        if (pipeline := self.by_key.get(key)) is None:
+            raise UnknownPipelineError(key, tuple(self.by_key))
+        return pipeline
+
+    @property
+    def jobs(self) -> frozenset[JobKey]:
+        """Every job that some pipeline starts."""
+        return frozenset(pipeline.job for pipeline in self.pipelines)

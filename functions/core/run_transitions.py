@@ -1,0 +1,200 @@
+"""Moves a run from its decision to its end, refusing every change that a named rule forbids.
+
+Each function returns the same run when the change was made already, so that a caller who crashed between the
+ledger's write and its acknowledgement can simply repeat the call.
+"""
+
+from dataclasses import replace
+from datetime import datetime
+
+from functions.core.completion import CompletionEvent
+from functions.core.errors import IllegalTransitionError
+from functions.core.ledger import CHANGES_KEPT, RUN_TRANSITIONS, Attempt, Change, Run, RunRule
+from functions.core.manifest import ManifestPointer
+from functions.core.model import DatabricksRunId, IdempotencyToken, Outcome, RunKind, RunState, Stage
+
+__all__ = [
+    "attach_manifest",
+    "begin_next_attempt",
+    "end_run",
+    "mark_published",
+    "mark_stalled",
+    "persist_token",
+    "record_report",
+    "record_submitted",
+]
+
+
+def attach_manifest(run: Run, manifest: ManifestPointer, file_count: int, at: datetime) -> Run:
+    """Return the run pointing to its frozen batch; the first manifest stays."""
+    if run.manifest == manifest:
+        return run
+    if run.manifest is not None or run.state is not RunState.DECIDED:
+        raise _refused(RunRule.MANIFEST_BEFORE_TOKEN, run, f"a run of {manifest.url!r}")
+    return replace(run, manifest=manifest, file_count=file_count, updated_at=max(at, run.updated_at))
+
+
+def persist_token(run: Run, token: IdempotencyToken, at: datetime) -> Run:
+    """Return the run about to be submitted: the token is in the ledger before any call can carry it."""
+    if run.token is not None:
+        # Whoever comes second, after a crash or beside us, must call with the token that is already there.
+        if run.token != token:
+            raise _refused(RunRule.KEEP_THE_FIRST_TOKEN, run, f"submitting with token {token[:12]}…")
+        return run
+    if run.manifest is None:
+        raise _refused(RunRule.MANIFEST_BEFORE_TOKEN, run, RunState.SUBMITTING.value)
+    return _become(run, RunState.SUBMITTING, at, note=token, token=token)
+
+
+def record_submitted(run: Run, databricks_run_id: DatabricksRunId, at: datetime, *, run_page_url: str = "") -> Run:
+    """Return the run with Databricks' own id; harmless after the notebook has already reported."""
+    if run.databricks_run_id is not None:
+        if run.databricks_run_id != databricks_run_id:
+            raise _refused(RunRule.KEEP_THE_FIRST_DATABRICKS_RUN, run, f"Databricks run {databricks_run_id}")
+        if run.state is not RunState.SUBMITTING:
+            return run
+    page = run_page_url or run.run_page_url
+    if run.state in {RunState.REPORTED, RunState.ENDED}:
+        # The notebook was faster than the answer to our call: keep its state, add what the answer says.
+        return replace(run, databricks_run_id=databricks_run_id, run_page_url=page, updated_at=max(at, run.updated_at))
+    return _become(
+        run,
+        RunState.SUBMITTED,
+        at,
+        note=str(databricks_run_id),
+        databricks_run_id=databricks_run_id,
+        run_page_url=page,
+        submitted_at=at,
+    )
+
+
+def record_report(run: Run, event: CompletionEvent, at: datetime) -> Run:
+    """Return the run with the end that its notebook announced; Databricks and the outputs still have to confirm it.
+
+    The notebook published the event itself, so nothing is left in the outbox.
+    A report of an earlier attempt is refused: it must not end the attempt that runs now.
+    """
+    if (event.run_id, event.attempt, event.token) != (run.id, run.attempt, run.token):
+        raise _refused(RunRule.REJECT_FOREIGN_COMPLETION, run, f"attempt {event.attempt} {event.outcome.value}")
+    if run.state is RunState.ENDED:
+        if run.outcome is not event.outcome:
+            raise _refused(RunRule.REJECT_SECOND_COMPLETION, run, event.outcome.value)
+        # We announced the same end first (same id); the delivery proves that the topic has it.
+        return run if run.published_at is not None else replace(run, published_at=at, updated_at=at)
+    if run.completion is not None:
+        if run.completion.outcome is not event.outcome:
+            raise _refused(RunRule.REJECT_SECOND_COMPLETION, run, event.outcome.value)
+        return run
+    return _become(
+        run,
+        RunState.REPORTED,
+        at,
+        note=event.outcome.value,
+        completion=event,
+        databricks_run_id=run.databricks_run_id or event.databricks_run_id,
+    )
+
+
+def end_run(run: Run, completion: CompletionEvent, at: datetime, *, reason: str | None = None) -> Run:
+    """Return the run ended, its completion event in the outbox in the same write.
+
+    If the notebook reported this very outcome, its own event stays: it is published already and says more.
+    If it reported another one (it said completed, but the outputs do not prove it), ours says what is true.
+    """
+    outcome = completion.outcome
+    if (completion.run_id, completion.attempt) != (run.id, run.attempt):
+        raise _refused(RunRule.REJECT_FOREIGN_COMPLETION, run, f"attempt {completion.attempt} {outcome.value}")
+    if run.state is RunState.ENDED:
+        if run.outcome is not outcome:
+            raise _refused(RunRule.REJECT_SECOND_COMPLETION, run, outcome.value)
+        return run
+    must_publish = run.kind is RunKind.SCORING and run.stages.get(Stage.PUBLISH, False)
+    if outcome is Outcome.COMPLETED and must_publish and completion.outputs is None:
+        raise _refused(RunRule.PROVE_SCORES, run, outcome.value)
+    is_reported = run.completion is not None and run.completion.outcome is outcome
+    return _become(
+        run,
+        RunState.ENDED,
+        at,
+        note=outcome.value,
+        outcome=outcome,
+        reason=reason if reason is not None else completion.reason,
+        completion=run.completion if is_reported else completion,
+        published_at=run.published_at if not is_reported else at,
+        finished_at=at,
+    )
+
+
+def mark_published(run: Run, at: datetime) -> Run:
+    """Return the run whose completion event the topic has taken."""
+    if run.state is not RunState.ENDED:
+        raise _refused(RunRule.END_BEFORE_PUBLISHING, run, "published")
+    return run if run.published_at is not None else replace(run, published_at=at, updated_at=max(at, run.updated_at))
+
+
+def mark_stalled(run: Run, at: datetime) -> Run:
+    """Return the run noted as past its time; it stays open, because Databricks may still end it."""
+    if run.stalled_at is not None or run.state is RunState.ENDED:
+        return run
+    return replace(run, stalled_at=at, updated_at=max(at, run.updated_at))
+
+
+def begin_next_attempt(run: Run, at: datetime, *, after: int, reason: str) -> Run:
+    """Return the run decided again under the next attempt, with a token still to come.
+
+    Args:
+        run: The run as the ledger has it.
+        at: Now.
+        after: The attempt that the caller saw end; if the run is past it already, nothing changes.
+        reason: Why it goes again.
+    """
+    if run.attempt > after:
+        return run
+    if run.state is RunState.DECIDED:
+        raise _refused(RunRule.FOLLOW_THE_TABLE, run, f"attempt {run.attempt + 1}")
+    if run.state is RunState.REPORTED:
+        raise _refused(RunRule.REPORT_THEN_END, run, f"attempt {run.attempt + 1}")
+    if run.state is RunState.ENDED:
+        if run.outcome is Outcome.COMPLETED:
+            raise _refused(RunRule.REJECT_RETRY_OF_SUCCESS, run, f"attempt {run.attempt + 1}")
+        if run.published_at is None:
+            raise _refused(RunRule.PUBLISH_BEFORE_RETRY, run, f"attempt {run.attempt + 1}")
+    over = Attempt(
+        number=run.attempt,
+        token=run.token,
+        databricks_run_id=run.databricks_run_id,
+        outcome=run.outcome,
+        reason=run.reason if run.reason is not None else reason,
+        ended_at=run.finished_at or at,
+    )
+    return _become(
+        run,
+        RunState.DECIDED,
+        at,
+        note=f"attempt {run.attempt + 1}: {reason}",
+        attempt=run.attempt + 1,
+        attempts=(*run.attempts, over),
+        token=None,
+        databricks_run_id=None,
+        run_page_url="",
+        outcome=None,
+        reason=reason,
+        completion=None,
+        published_at=None,
+        stalled_at=None,
+        submitted_at=None,
+        finished_at=None,
+    )
+
+
+def _become(run: Run, state: RunState, at: datetime, *, note: str, **changes: object) -> Run:
+    if state not in RUN_TRANSITIONS[run.state]:
+        raise _refused(RunRule.FOLLOW_THE_TABLE, run, state.value)
+    at = max(at, run.updated_at)  # a clock that jumps back does not reorder the history
+    history = (*run.history, Change(state=state.value, at=at, note=note))[-CHANGES_KEPT:]
+    return replace(run, state=state, updated_at=at, history=history, **changes)  # type: ignore[arg-type] # fields of Run, by name
+
+
+def _refused(rule: RunRule, run: Run, wanted: str) -> IllegalTransitionError:
+    current = f"{run.state.value} (attempt {run.attempt}, outcome {run.outcome.value if run.outcome else 'none yet'})"
+    return IllegalTransitionError(rule, run.id, current, wanted)

@@ -1,0 +1,308 @@
+"""Says what the control plane needs from the outside, in verbs of its own domain."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from functions.core.completion import CompletionEvent
+from functions.core.databricks_states import RunStatus
+from functions.core.ledger import Arrival, Run
+from functions.core.manifest import InputManifest, ManifestPointer
+from functions.core.model import (
+    BlobVersion,
+    DatabricksJobId,
+    DatabricksRunId,
+    IdempotencyToken,
+    JobKey,
+    PipelineKey,
+    RunId,
+)
+from functions.core.scores import ScoresManifest
+from functions.core.work import WorkItem
+
+__all__ = [
+    "ClaimedRequest",
+    "Clock",
+    "CompletionPublisher",
+    "Entry",
+    "HeldArrival",
+    "InputStore",
+    "ManifestStore",
+    "ModelRegistry",
+    "OpenRun",
+    "Quarantine",
+    "QuarantinedMessage",
+    "RunLedger",
+    "RunSubmitter",
+    "SpanHandle",
+    "Telemetry",
+    "WorkQueue",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry[T]:
+    """A ledger row as it was read: its value, and the version that a later write must still find."""
+
+    value: T
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldArrival:
+    """A row of the index of held arrivals: the arrival as it was when the row was written, so it may be stale.
+
+    Whoever acts on it writes the entry by compare-and-set, and learns then whether it is still so.
+    """
+
+    pipeline: PipelineKey
+    entry: Entry[Arrival]
+    key: str  # of the index row
+    index_version: str  # of the index row, so that a slow worker cannot remove a later one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenRun:
+    """A row of the index of runs whose story has not ended."""
+
+    run_id: RunId
+    opened_at: datetime
+    databricks_run_id: DatabricksRunId | None  # of its latest attempt when the row was written: a hint, it may be stale
+    version: str  # of the index row, so that closing a run cannot remove the row of its reopening
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimedRequest:
+    """A request for a run as it was first made under its Idempotency-Key."""
+
+    request_id: str
+    requested_at: datetime
+    fingerprint: str  # sha256 of what was asked for; another one under the same key is refused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantinedMessage:
+    """A message that no trigger could understand, kept with its reason."""
+
+    id: str
+    queue: str
+    at: datetime
+    reason: str
+    url: str  # of the blob that has the whole message
+
+
+class Clock(Protocol):
+    """Tells the time."""
+
+    def now(self) -> datetime:
+        """Return the aware UTC time."""
+        ...
+
+
+class RunLedger(Protocol):
+    """Keeps arrivals and runs; every write is a compare-and-set, so that repeating it is harmless.
+
+    Raises `LedgerConflictError` (transient) when a version is no longer current,
+    `LedgerUnavailableError` (transient) when the store does not answer.
+    """
+
+    def record_arrival(self, arrival: Arrival) -> tuple[Entry[Arrival], HeldArrival | None, bool]:
+        """Return the arrival's entry, its index row if it is held, and whether this call made it.
+
+        A redelivery is counted on the first entry. A held arrival is in the index when this returns.
+        """
+        ...
+
+    def get_arrival(self, blob: BlobVersion) -> Entry[Arrival] | None:
+        """Return what is known of one version of one blob."""
+        ...
+
+    def arrivals_of_path(self, account: str, container: str, path: str) -> Sequence[Entry[Arrival]]:
+        """Return every version of one path that ever arrived, in no particular order."""
+        ...
+
+    def update_arrival(self, entry: Entry[Arrival], arrival: Arrival) -> Entry[Arrival]:
+        """Return the new entry; one that becomes held is put into the index first, none is taken out of it."""
+        ...
+
+    def update_arrivals(self, changes: Sequence[tuple[Entry[Arrival], Arrival]]) -> list[Entry[Arrival] | None]:
+        """Return the new entry of each change, None where the entry has moved on; never makes an arrival held."""
+        ...
+
+    def held_arrivals(self, pipeline: PipelineKey, *, limit: int) -> Sequence[HeldArrival]:
+        """Return the oldest rows of the pipeline's index, by event time; never reads the history."""
+        ...
+
+    def note_held(self, held: HeldArrival, arrival: Arrival) -> None:
+        """Write a new reason for waiting to the arrival and its index row; changes nothing if it has moved on."""
+        ...
+
+    def forget_held(self, held: Sequence[HeldArrival]) -> None:
+        """Remove index rows that are still at their versions, of arrivals that are not held any more."""
+        ...
+
+    def insert_run(self, run: Run) -> tuple[Entry[Run], bool]:
+        """Return the run's entry and whether this call made it; the first writer wins. Opens it in the index first."""
+        ...
+
+    def get_run(self, run_id: RunId) -> Entry[Run] | None:
+        """Return a run, or None."""
+        ...
+
+    def update_run(self, entry: Entry[Run], run: Run) -> Entry[Run]:
+        """Return the new entry; closes the run in the index after its story is over, reopens it before it goes on."""
+        ...
+
+    def open_runs(self, pipeline: PipelineKey | None = None) -> Iterator[OpenRun]:
+        """Yield runs, of one pipeline or all, that have not ended or are not announced yet; reads an index."""
+        ...
+
+    def forget_open(self, run: OpenRun) -> None:
+        """Remove an index row whose run is over, or was never made."""
+        ...
+
+    def runs(self, pipelines: Sequence[PipelineKey], *, since: datetime, until: datetime, limit: int) -> Sequence[Run]:
+        """Return runs of these pipelines whose cause lies in [since, until), newest first."""
+        ...
+
+    def arrivals(self, *, since: datetime, limit: int) -> Sequence[Arrival]:
+        """Return arrivals recorded since then, newest first; reads everything: for people, not for the hot path."""
+        ...
+
+    def claim_request(self, request: ClaimedRequest) -> ClaimedRequest:
+        """Return the request that was first made under this id."""
+        ...
+
+    def last_slot(self, pipeline: PipelineKey, schedule: str) -> datetime | None:
+        """Return the last slot of a schedule that was dealt with, or None before the first."""
+        ...
+
+    def note_slot(self, pipeline: PipelineKey, schedule: str, slot: datetime, note: str) -> None:
+        """Remember that this slot and those before it were dealt with, and how; an earlier slot changes nothing."""
+        ...
+
+    def record_quarantined(self, message: QuarantinedMessage) -> None:
+        """Keep where a message went that could not be understood; the same message again changes nothing."""
+        ...
+
+    def quarantined(self, *, limit: int) -> Sequence[QuarantinedMessage]:
+        """Return quarantined messages, newest first."""
+        ...
+
+
+class RunSubmitter(Protocol):
+    """Starts and watches Databricks runs."""
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether submitting costs no import and no sign-in first."""
+        ...
+
+    def find_job(self, job: JobKey) -> DatabricksJobId:
+        """Return the one job of this name and environment; raises UnknownJobError or AmbiguousJobError."""
+        ...
+
+    def submit(self, job: JobKey, token: IdempotencyToken, parameters: Mapping[str, str]) -> DatabricksRunId:
+        """Return the run of this token, starting it if there is none; equal token, same run."""
+        ...
+
+    def page_of(self, job: JobKey, run: DatabricksRunId) -> str:
+        """Return where people see the run; asks nobody."""
+        ...
+
+    def active(self, job: JobKey) -> frozenset[DatabricksRunId]:
+        """Return the job's runs that have not ended, in a few calls for however many."""
+        ...
+
+    def status(self, run: DatabricksRunId) -> RunStatus:
+        """Return what Databricks says about a run; raises NotFoundError if it knows none of this id."""
+        ...
+
+    def cancel(self, run: DatabricksRunId) -> None:
+        """Ask for a run to be cancelled; its status says when it is."""
+        ...
+
+
+class ModelRegistry(Protocol):
+    """Knows which model version an alias names."""
+
+    def resolve(self, model_name: str, alias: str) -> str | None:
+        """Return the version that the alias names now, or None if the model or the alias does not exist yet."""
+        ...
+
+
+class InputStore(Protocol):
+    """Reads facts about input blobs, never their content."""
+
+    def current_version(self, account: str, container: str, path: str) -> BlobVersion | None:
+        """Return what is under this name now, or None."""
+        ...
+
+    def list_versions(self, container: str, prefix: str, *, limit: int) -> Sequence[BlobVersion]:
+        """Return the first `limit` files under a prefix of the app's own account, in order of their paths."""
+        ...
+
+
+class ManifestStore(Protocol):
+    """Keeps input manifests and reads the manifests of published scores."""
+
+    def write(self, manifest: InputManifest) -> tuple[ManifestPointer, InputManifest]:
+        """Return where the run's manifest is and what it says; the first one that was written stays."""
+        ...
+
+    def read(self, pointer: ManifestPointer) -> InputManifest:
+        """Return the manifest that the pointer names; raises InvalidDocumentError if its bytes are not those."""
+        ...
+
+    def read_scores(self, output_url: str) -> ScoresManifest | None:
+        """Return the manifest beside published scores, or None if nothing is published there."""
+        ...
+
+
+class Quarantine(Protocol):
+    """Keeps messages that could not be understood."""
+
+    def keep(self, name: str, document: Mapping[str, object]) -> str:
+        """Return the blob's URL; keeping the same message again changes nothing."""
+        ...
+
+
+class WorkQueue(Protocol):
+    """Hands work to the dispatcher, now or after a delay."""
+
+    def enqueue(self, item: WorkItem, *, delay: timedelta = timedelta(0)) -> None:
+        """Make the work visible to the dispatcher after the delay."""
+        ...
+
+
+class CompletionPublisher(Protocol):
+    """Publishes completion events; publishing one twice is harmless, because its id is the same."""
+
+    def publish(self, events: Iterable[CompletionEvent]) -> None:
+        """Publish all of them or none."""
+        ...
+
+
+class SpanHandle(Protocol):
+    """The span being recorded."""
+
+    @property
+    def traceparent(self) -> str:
+        """The W3C header that makes what follows a child of this span."""
+        ...
+
+    def set(self, **fields: str | float | None) -> None:
+        """Add fields to the span and to its canonical log line."""
+        ...
+
+
+class Telemetry(Protocol):
+    """Records one span and one canonical log line per delivery."""
+
+    def span(
+        self, name: str, *, traceparent: str | None = None, **fields: str | float | None
+    ) -> AbstractContextManager[SpanHandle]:
+        """Record what happens within: a child of `traceparent`, or the root of a new trace."""
+        ...

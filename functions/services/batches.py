@@ -1,0 +1,269 @@
+"""Turns held arrivals into runs, so that each arrival ends up in exactly one batch whoever else is at it.
+
+The order of writes, and what a crash or a rival between two of them leaves behind:
+
+1. Each arrival is claimed, HELD to ASSIGNED(run), by compare-and-set: of two rivals one gets it. A claim holds as
+   long as the run has no manifest. Its index row stays.
+   Crash: arrivals assigned to a run that does not exist. Whoever looks at the index next finds them there and
+   finishes that run (`_rescue`).
+2. The run's manifest is written, and the first one written stays: it is the frozen batch. A rival who rescued the
+   run may have written a shorter one; then what it lacks is released to HELD.
+   Crash: a manifest without a run. The rescue finds the manifest and goes on with what it says.
+3. The run is written: first its index row, then itself, with its token. The first one written stays.
+   Crash: the reconciler finds the run in the index and advances it.
+4. The run is submitted (`submission`).
+5. The index rows of its arrivals are removed, each only in the version that was read.
+   Crash: rows too many. Whoever looks next finds the arrivals in the run's manifest and removes the rows.
+
+An arrival that is assigned to a run whose manifest lacks it, by a crash before the release of step 2, is released
+by whoever looks next. It cannot be in the manifest later, because a manifest never changes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Final
+
+from functions.core.batching import close_batch
+from functions.core.decided import ArrivalsInput, Hold, Situation, Skip, StartRun
+from functions.core.errors import IllegalTransitionError, LedgerConflictError
+from functions.core.freezing import Frozen, freeze, token_of
+from functions.core.ledger import Arrival, Run
+from functions.core.manifest import InputManifest
+from functions.core.model import ArrivalId, ArrivalState, Outcome, PipelineKey, RunId
+from functions.core.pipelines import Pipeline
+from functions.core.reasons import HoldReason
+from functions.core.run_transitions import begin_next_attempt, persist_token
+from functions.ports import Entry, HeldArrival
+from functions.services.changes import change_run
+from functions.services.plane import ControlPlane, Done, Progress, Wait
+from functions.services.putting_back import advance_or_put_back
+from functions.services.situations import situation_of
+from functions.services.submission import cancel_active
+
+__all__ = ["close_pipeline_batch", "start_batch"]
+
+_CLAIM_TRIES: Final = 4
+_RIVAL_IS_ALIVE_FOR: Final = timedelta(seconds=5)
+_WAIT_FOR_CANCEL_S: Final = 5.0
+
+
+_Claimed = tuple[HeldArrival, Entry[Arrival]]
+
+
+@dataclass(slots=True)
+class _Claims:
+    """What became of an attempt to claim arrivals for a run."""
+
+    run_id: RunId
+    mine: dict[ArrivalId, _Claimed] = field(default_factory=dict[ArrivalId, _Claimed])
+    others: dict[RunId, list[_Claimed]] = field(default_factory=dict[RunId, list[_Claimed]])  # by the run that has them
+    gone: list[HeldArrival] = field(default_factory=list[HeldArrival])  # not held any more
+
+    def sort_in(self, item: HeldArrival, entry: Entry[Arrival]) -> bool:
+        """Return whether the arrival is still to be claimed; else file it where it belongs."""
+        arrival = entry.value
+        if arrival.state is ArrivalState.HELD:
+            return True
+        if arrival.state is not ArrivalState.ASSIGNED or arrival.run_id is None:
+            self.gone.append(item)
+        elif arrival.run_id == self.run_id:
+            self.mine[arrival.id] = (item, entry)  # claimed by us before a crash, or by a rival for the same run
+        else:
+            self.others.setdefault(arrival.run_id, []).append((item, entry))
+        return False
+
+
+def close_pipeline_batch(plane: ControlPlane, key: PipelineKey) -> Progress:
+    """Freeze the pipeline's held arrivals into a run if their batch is due; says how long to wait if not."""
+    pipeline = plane.pipelines.by_key.get(key)
+    if pipeline is None:
+        return Done(what=f"no pipeline {key!r} is configured; what it holds stays held")
+    held = plane.ledger.held_arrivals(key, limit=pipeline.batching.max_files)
+    if not held:
+        return Done(what=HoldReason.NOTHING_HELD.value)
+    progress = start_batch(plane, pipeline, held)
+    if isinstance(progress, Done) and len(held) == pipeline.batching.max_files:
+        return Wait(why="more may be held than one batch takes", seconds=0)
+    return progress
+
+
+def start_batch(plane: ControlPlane, pipeline: Pipeline, held: Sequence[HeldArrival]) -> Progress:
+    """Start the run of these held arrivals if it is due."""
+    situation = situation_of(plane, pipeline)
+    decision = close_batch(
+        pipeline, [item.entry.value for item in held], plane.pipelines, situation, now=plane.clock.now()
+    )
+    match decision:
+        case Hold():
+            if decision.reason is HoldReason.NO_MODEL_YET:
+                _note_reason(plane, held, decision.reason)
+            return Wait(why=decision.reason.value, seconds=decision.wait_s)
+        case Skip():
+            return _give_up(plane, held, str(decision))
+        case StartRun() if decision.must_cancel_active:
+            cancel_active(plane, pipeline)
+            return Wait(why="the active run is being cancelled", seconds=_WAIT_FOR_CANCEL_S)
+        case StartRun():
+            return _freeze(plane, decision, held, situation)
+
+
+def _note_reason(plane: ControlPlane, held: Sequence[HeldArrival], reason: HoldReason) -> None:
+    now = plane.clock.now()
+    for item in held:
+        arrival = item.entry.value
+        if arrival.state is ArrivalState.HELD and arrival.reason != reason.value:
+            plane.ledger.note_held(item, arrival.hold_because(reason.value, now))
+
+
+def _give_up(plane: ControlPlane, held: Sequence[HeldArrival], reason: str) -> Progress:
+    """Record held arrivals as ignored; what has moved on meanwhile is found by the next look."""
+    now = plane.clock.now()
+    alive = [item for item in held if item.entry.value.state is ArrivalState.HELD]
+    written = plane.ledger.update_arrivals([(item.entry, item.entry.value.ignore(now, reason)) for item in alive])
+    plane.ledger.forget_held([item for item, entry in zip(alive, written, strict=True) if entry is not None])
+    return Done(what=reason)
+
+
+def _freeze(plane: ControlPlane, start: StartRun, held: Sequence[HeldArrival], situation: Situation) -> Progress:
+    wanted = {arrival.id for arrival in start.input.arrivals} if isinstance(start.input, ArrivalsInput) else set()
+    claims = _claim(plane, start.run_id, [item for item in held if item.entry.value.id in wanted])
+    plane.ledger.forget_held(claims.gone)
+    progress: Progress = Done(what="others had claimed everything")
+    if claims.mine:
+        progress = _write_run(plane, start, claims.mine, situation)
+    for run_id, items in claims.others.items():
+        rescued = _rescue(plane, start.pipeline, run_id, items)
+        progress = rescued if isinstance(progress, Done) else progress
+    return progress
+
+
+def _claim(plane: ControlPlane, run_id: RunId, held: Sequence[HeldArrival]) -> _Claims:
+    """Assign arrivals to the run; what the index shows may be stale, the entry's own version decides."""
+    claims = _Claims(run_id=run_id)
+    waiting: list[_Claimed] = [(item, item.entry) for item in held]
+    for _ in range(_CLAIM_TRIES):
+        now = plane.clock.now()
+        to_claim = [(item, entry) for item, entry in waiting if claims.sort_in(item, entry)]
+        written = plane.ledger.update_arrivals([(entry, entry.value.assign(run_id, now)) for _, entry in to_claim])
+        waiting = []
+        for (item, _), claimed in zip(to_claim, written, strict=True):
+            if claimed is not None:
+                claims.mine[claimed.value.id] = (item, claimed)
+            elif (current := plane.ledger.get_arrival(item.entry.value.blob)) is not None:
+                waiting.append((item, current))
+            else:
+                claims.gone.append(item)
+        if not waiting:
+            return claims
+    raise LedgerConflictError(f"{len(waiting)} arrivals", "they kept changing")
+
+
+def _rescue(plane: ControlPlane, pipeline: Pipeline, run_id: RunId, items: Sequence[_Claimed]) -> Progress:
+    """Bring to an end what another worker began with arrivals that are still in the index."""
+    existing = plane.ledger.get_run(run_id)
+    if existing is not None:
+        _tidy(plane, existing.value, items)
+        return Done(what="others had claimed them")
+    age = plane.clock.now() - max(entry.value.updated_at for _, entry in items)
+    if timedelta(0) <= age < _RIVAL_IS_ALIVE_FOR:  # safe either way; a rival who is alive is quicker alone
+        return Wait(why="another worker is starting their run", seconds=_RIVAL_IS_ALIVE_FOR.total_seconds())
+    situation = situation_of(plane, pipeline)
+    decision = close_batch(
+        pipeline, [entry.value for _, entry in items], plane.pipelines, situation, now=plane.clock.now()
+    )
+    if not isinstance(decision, StartRun) or decision.must_cancel_active:
+        seconds = decision.wait_s if isinstance(decision, Hold) else _WAIT_FOR_CANCEL_S
+        return Wait(why="the run that they are assigned to cannot go yet", seconds=seconds)
+    mine = {entry.value.id: (item, entry) for item, entry in items}
+    return _write_run(plane, replace(decision, run_id=run_id), mine, situation)
+
+
+def _tidy(plane: ControlPlane, run: Run, items: Sequence[_Claimed]) -> None:
+    """Remove index rows of arrivals that the run has; release those that it will never read."""
+    if run.manifest is None:
+        return
+    frozen = {file.arrival_id for file in plane.manifests.read(run.manifest).files}
+    plane.ledger.forget_held([item for item, entry in items if entry.value.id in frozen])
+    _release(plane, run.id, [entry for _, entry in items if entry.value.id not in frozen])
+
+
+def _release(plane: ControlPlane, run_id: RunId, entries: Sequence[Entry[Arrival]]) -> None:
+    now = plane.clock.now()
+    for entry in entries:
+        try:
+            released = entry.value.release(run_id, now, "its run was frozen without it")
+            plane.ledger.update_arrival(entry, released)
+        except (LedgerConflictError, IllegalTransitionError):
+            continue  # someone else released it, and it may be in another run already
+
+
+def _write_run(
+    plane: ControlPlane,
+    start: StartRun,
+    mine: dict[ArrivalId, _Claimed],
+    situation: Situation,
+) -> Progress:
+    """Write the manifest and the run of claimed arrivals, and take the run as far as it goes."""
+    arrivals = tuple(entry.value for _, entry in mine.values())
+    first = min(arrivals, key=lambda arrival: (arrival.event_time, arrival.id))
+    start = replace(start, input=ArrivalsInput(arrivals=arrivals), cause=replace(start.cause, at=first.event_time))
+    frozen = freeze(start, [arrival.blob for arrival in arrivals], situation, now=plane.clock.now())
+    if isinstance(frozen, Skip):
+        return Done(what=str(frozen))
+    _, kept = plane.manifests.write(frozen.manifest)
+    if kept != frozen.manifest:
+        frozen = _as_kept(plane, start, mine, kept, situation)
+    frozen_ids = {file.arrival_id for file in kept.files}
+    _release(plane, start.run_id, [entry for id_, (_, entry) in mine.items() if id_ not in frozen_ids])
+    run = persist_token(frozen.run, token_of(frozen.run), plane.clock.now())
+    entry, is_new = plane.ledger.insert_run(run)
+    if not is_new:
+        entry = _go_again_if_replayed(plane, entry, first)
+    progress = advance_or_put_back(plane, entry)
+    plane.ledger.forget_held([item for id_, (item, _) in mine.items() if id_ in frozen_ids])
+    return progress
+
+
+def _as_kept(
+    plane: ControlPlane,
+    start: StartRun,
+    mine: dict[ArrivalId, _Claimed],
+    kept: InputManifest,
+    situation: Situation,
+) -> Frozen:
+    """Return the run of the manifest that was there first."""
+    arrivals: list[Arrival] = []
+    for file in kept.files:
+        known = mine.get(file.arrival_id) if file.arrival_id is not None else None
+        entry = known[1] if known is not None else plane.ledger.get_arrival(file.blob)
+        if entry is not None:
+            arrivals.append(entry.value)
+    start = replace(
+        start, input=ArrivalsInput(arrivals=tuple(arrivals)), cause=replace(start.cause, at=kept.created_at)
+    )
+    frozen = freeze(start, [file.blob for file in kept.files], situation, now=plane.clock.now())
+    if isinstance(frozen, Skip) or frozen.manifest != kept:
+        raise LedgerConflictError(f"run {start.run_id!r}", "its manifest does not follow from its arrivals")
+    return frozen
+
+
+def _go_again_if_replayed(plane: ControlPlane, entry: Entry[Run], first: Arrival) -> Entry[Run]:
+    """Begin the next attempt of a run that failed, when a person had its very batch replayed.
+
+    A worker that was asleep since its claim comes here too, after the run has failed without it: then the arrival
+    is marked failed, not assigned, and nobody asked for anything.
+    """
+    run = entry.value
+    if not run.is_story_over or run.outcome is Outcome.COMPLETED:
+        return entry
+    current = plane.ledger.get_arrival(first.blob)
+    if current is None or current.value.state is not ArrivalState.ASSIGNED or current.value.run_id != run.id:
+        return entry
+    return change_run(
+        plane.ledger,
+        entry,
+        lambda now_there: begin_next_attempt(
+            now_there, plane.clock.now(), after=run.attempt, reason="its arrivals were replayed"
+        ),
+    )

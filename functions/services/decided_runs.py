@@ -1,0 +1,79 @@
+"""Writes down the runs that schedules and requests ask for, which read what storage has rather than arrivals."""
+
+from functions.core.decided import ListedInput, NamedInput, Situation, Skip, StartRun
+from functions.core.errors import InvalidRequestError, LedgerConflictError, Problem
+from functions.core.freezing import Frozen, freeze
+from functions.core.globs import Glob
+from functions.core.ledger import Run
+from functions.core.model import BlobVersion
+from functions.core.work import WorkItem, WorkKind
+from functions.ports import Entry
+from functions.services.plane import ControlPlane
+
+__all__ = ["find_files", "queue_run", "write_decided_run"]
+
+_MOST_FILES = 50_000
+_MOST_LISTED = 500_000  # of which the glob picks some
+
+
+def find_files(plane: ControlPlane, start: StartRun) -> list[BlobVersion]:
+    """Return the files that the run shall read, in the versions they have now.
+
+    Raises:
+        InvalidRequestError: A named file does not exist, or there are more files than a run may read.
+    """
+    match start.input:
+        case NamedInput(blobs=blobs):
+            found = [(place, plane.inputs.current_version(plane.account, *place)) for place in blobs]
+            missing = [f"{container}/{path}" for (container, path), blob in found if blob is None]
+            if missing:
+                raise InvalidRequestError(
+                    [Problem("files", repr(name[:200]), "a file that exists") for name in missing]
+                )
+            return [blob for _, blob in found if blob is not None]
+        case ListedInput(places=places):
+            files: list[BlobVersion] = []
+            for container, prefix, pattern, suffix in places:
+                names = Glob(prefix, pattern, suffix)
+                listed = plane.inputs.list_versions(container, prefix, limit=_MOST_LISTED + 1)
+                files += [blob for blob in listed if names.matches(blob.path)]
+                if len(files) > _MOST_FILES or len(listed) > _MOST_LISTED:
+                    # Training on the first of them would be a model of data that nobody chose.
+                    expected = f"at most {_MOST_FILES} that match, among at most {_MOST_LISTED}"
+                    raise InvalidRequestError([Problem(f"{container}/{prefix}", "more files", expected)])
+            return files
+        case _:
+            raise AssertionError("a batch of arrivals has its files already")
+
+
+def write_decided_run(plane: ControlPlane, start: StartRun, situation: Situation) -> Entry[Run] | Skip:
+    """Return the run's entry, making it if need be; repeating this keeps the first one's files.
+
+    The manifest is written before the run, so that a repeat after a crash in between, when storage may have other
+    files, goes on with the files that were there first.
+    """
+    existing = plane.ledger.get_run(start.run_id)
+    if existing is None:
+        frozen = freeze(start, find_files(plane, start), situation, now=plane.clock.now())
+        if isinstance(frozen, Skip):
+            return frozen
+        _, kept = plane.manifests.write(frozen.manifest)
+        if kept != frozen.manifest:
+            frozen = _of_kept(start, frozen, [file.blob for file in kept.files], situation)
+        existing, _ = plane.ledger.insert_run(frozen.run)
+    if not existing.value.is_story_over:
+        queue_run(plane, existing.value)
+    return existing
+
+
+def _of_kept(start: StartRun, frozen: Frozen, files: list[BlobVersion], situation: Situation) -> Frozen:
+    again = freeze(start, files, situation, now=frozen.run.created_at)
+    if isinstance(again, Skip):
+        raise LedgerConflictError(f"run {start.run_id!r}", "its manifest has no files")
+    return again
+
+
+def queue_run(plane: ControlPlane, run: Run) -> None:
+    """Have the dispatcher take the run as far as it goes."""
+    item = WorkItem(kind=WorkKind.ADVANCE_RUN, pipeline=run.pipeline, run_id=run.id, traceparent=run.traceparent)
+    plane.queue.enqueue(item)

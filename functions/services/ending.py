@@ -1,0 +1,180 @@
+"""Ends attempts: asks Databricks, checks the proof, writes the end down, announces it."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from functions.core.completion import CompletionEvent
+from functions.core.databricks_states import RunStatus, status_of
+from functions.core.endings import End, GoAgain, KeepWaiting, announce, is_stalled, judge
+from functions.core.errors import InvalidDocumentError, NotFoundError
+from functions.core.freezing import must_publish_scores, parameters_of
+from functions.core.ledger import Arrival, Run
+from functions.core.manifest import InputManifest
+from functions.core.model import ArrivalState, Outcome, RunKind, RunState
+from functions.core.run_transitions import begin_next_attempt, end_run, mark_published, mark_stalled, record_submitted
+from functions.core.scores import ScoresManifest
+from functions.core.work import WorkItem, WorkKind
+from functions.ports import Entry
+from functions.services.changes import change_arrivals, change_run
+from functions.services.plane import ControlPlane, Done, Progress, Wait, wake_dispatcher
+
+__all__ = ["fail_run", "publish_outbox", "settle_run"]
+
+_CONFIRM_S: Final = 2.0  # a notebook that has reported is at its last cell
+_WATCH_S: Final = 30.0
+_NEXT_ATTEMPT_S: Final = 15.0
+_EVERYTHING: Final = 10_000_000
+_STALLED_AFTER: Final = timedelta(hours=24)
+
+
+def settle_run(plane: ControlPlane, entry: Entry[Run]) -> Progress:
+    """Find out whether a submitted run has ended, and end it if so.
+
+    What the notebook reported is a claim: the run ends only when Databricks says that it is over, and as completed
+    only when its scores prove it. Repeating this asks again and comes to the same end.
+    """
+    entry, status = _ask(plane, entry)
+    run = entry.value
+    if status.verdict.is_open:
+        if is_stalled(run, now=plane.clock.now(), limit=_STALLED_AFTER):
+            entry = change_run(plane.ledger, entry, lambda current: mark_stalled(current, plane.clock.now()))
+        is_reported = run.state is RunState.REPORTED
+        return Wait(why=f"Databricks says {status.life_cycle_state}", seconds=_CONFIRM_S if is_reported else _WATCH_S)
+    try:
+        manifest = None if run.manifest is None else plane.manifests.read(run.manifest)
+    except (NotFoundError, InvalidDocumentError) as error:
+        return fail_run(plane, entry, f"its input manifest is gone or changed: {error}")
+    try:
+        scores = _scores_of(plane, run, status)
+    except InvalidDocumentError as error:
+        event = announce(run, Outcome.FAILED, f"the scores manifest is broken: {error}", now=plane.clock.now())
+        return _end(plane, entry, event, manifest, scores=None)
+    judgement = judge(run, status, scores, now=plane.clock.now(), manifest=manifest)
+    match judgement:
+        case KeepWaiting():
+            return Wait(why="Databricks has not ended it", seconds=_WATCH_S)
+        case GoAgain(reason=reason):
+            return _go_again(plane, entry, reason)
+        case End(event=event):
+            return _end(plane, entry, event, manifest, scores=scores)
+
+
+def _ask(plane: ControlPlane, entry: Entry[Run]) -> tuple[Entry[Run], RunStatus]:
+    run = entry.value
+    if run.databricks_run_id is None and run.token is not None:
+        # The notebook was faster than the answer to our submission: the token still names its run.
+        databricks_run_id = plane.submitter.submit(run.job, run.token, parameters_of(run))
+        entry = change_run(
+            plane.ledger, entry, lambda current: record_submitted(current, databricks_run_id, plane.clock.now())
+        )
+    if entry.value.databricks_run_id is None:
+        return entry, status_of("PENDING")
+    try:
+        status = plane.submitter.status(entry.value.databricks_run_id)
+    except NotFoundError as error:
+        return entry, status_of("", message=f"Databricks does not know the run any more ({error})")
+    return entry, status
+
+
+def _scores_of(plane: ControlPlane, run: Run, status: RunStatus) -> ScoresManifest | None:
+    if not status.verdict.is_claim or not must_publish_scores(run):
+        return None
+    return plane.manifests.read_scores(run.output_url)
+
+
+def _go_again(plane: ControlPlane, entry: Entry[Run], reason: str) -> Progress:
+    """Begin the next attempt; its arrivals stay assigned to the run."""
+    attempt = entry.value.attempt
+    entry = change_run(
+        plane.ledger,
+        entry,
+        lambda run: begin_next_attempt(run, plane.clock.now(), after=attempt, reason=reason),
+    )
+    run = entry.value
+    item = WorkItem(kind=WorkKind.ADVANCE_RUN, pipeline=run.pipeline, run_id=run.id, traceparent=run.traceparent)
+    plane.queue.enqueue(item, delay=timedelta(seconds=_NEXT_ATTEMPT_S))
+    return Done(what=f"attempt {run.attempt} follows: {reason}")
+
+
+def fail_run(plane: ControlPlane, entry: Entry[Run], reason: str) -> Progress:
+    """End a run that can never start, or never be finished, as failed."""
+    run = entry.value
+    try:
+        manifest = None if run.manifest is None else plane.manifests.read(run.manifest)
+    except (NotFoundError, InvalidDocumentError):
+        manifest = None  # a run must not stay open for ever because its manifest was lost
+    event = announce(run, Outcome.FAILED, reason, now=plane.clock.now(), manifest=manifest)
+    return _end(plane, entry, event, manifest, scores=None)
+
+
+def _end(
+    plane: ControlPlane,
+    entry: Entry[Run],
+    event: CompletionEvent,
+    manifest: InputManifest | None,
+    *,
+    scores: ScoresManifest | None,
+) -> Progress:
+    """Write an end down in the order in which a crash between any two lines is made up for by repeating all of it.
+
+    Arrivals first: the run's own write may take it out of the index of open runs, and then nobody would come back
+    for them. Then the run with its event, in one write. Then the topic, then the note that the topic has it.
+    """
+    if event.outcome is Outcome.COMPLETED and event.outputs is None and scores is not None:
+        event = replace(event, outputs=scores.outputs(entry.value.output_url))
+    _mark_arrivals(plane, entry.value, event, manifest)
+    entry = change_run(plane.ledger, entry, lambda run: end_run(run, event, plane.clock.now()))
+    entry = publish_outbox(plane, entry)
+    _wake_those_who_waited(plane, entry.value)
+    return Done(what=f"ended: {event.outcome.value}")
+
+
+def _mark_arrivals(plane: ControlPlane, run: Run, event: CompletionEvent, manifest: InputManifest | None) -> None:
+    if run.arrival_count == 0:
+        return
+    now, reason = plane.clock.now(), event.reason or event.outcome.value
+
+    def mark(arrival: Arrival) -> Arrival:
+        if arrival.run_id != run.id or arrival.state is not ArrivalState.ASSIGNED:
+            return arrival  # marked by an earlier repeat, or gone to another run on a person's word
+        if event.outcome is Outcome.COMPLETED:
+            return arrival.mark_scored(run.id, now)
+        return arrival.mark_failed(run.id, now, reason)
+
+    if manifest is not None:
+        blobs = [file.blob for file in manifest.files if file.arrival_id is not None]
+    else:  # it was lost: a scan, which is slow and finds them all the same
+        recorded = plane.ledger.arrivals(since=datetime(1970, 1, 1, tzinfo=UTC), limit=_EVERYTHING)
+        blobs = [arrival.blob for arrival in recorded if arrival.run_id == run.id or arrival.id in run.arrivals]
+    change_arrivals(plane.ledger, blobs, mark)
+
+
+def publish_outbox(plane: ControlPlane, entry: Entry[Run]) -> Entry[Run]:
+    """Publish the completion event of an ended run unless the topic has it already.
+
+    A crash after publishing publishes again: the id is the same, so subscribers see one event.
+    """
+    run = entry.value
+    if run.state is not RunState.ENDED or run.completion is None or run.published_at is not None:
+        return entry
+    plane.publisher.publish([run.completion])
+    return change_run(
+        plane.ledger,
+        entry,
+        lambda current: mark_published(current, plane.clock.now()) if current.attempt == run.attempt else current,
+    )
+
+
+def _wake_those_who_waited(plane: ControlPlane, run: Run) -> None:
+    """Have held arrivals looked at now that a run has ended; if this is lost, the reconciler looks anyway."""
+    waiting = {run.pipeline} if run.pipeline in plane.pipelines.by_key else set()
+    if run.kind is RunKind.TRAINING and run.outcome is Outcome.COMPLETED:
+        waiting |= {
+            pipeline.key
+            for pipeline in plane.pipelines.pipelines
+            if pipeline.kind is RunKind.SCORING and pipeline.model_name == run.model_name
+        }
+    for pipeline in sorted(waiting):
+        if plane.ledger.held_arrivals(pipeline, limit=1):
+            wake_dispatcher(plane, pipeline, after_s=0, traceparent=run.traceparent)

@@ -1,0 +1,71 @@
+"""Says whether the control plane can do its work, and everything that it lacks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from functions.core.errors import MlopsError, Problem
+from functions.core.model import PipelineKey
+from functions.services.plane import ControlPlane
+
+__all__ = ["Health", "check_health", "health_of", "red"]
+
+_NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FRESH_FOR: Final = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """Green without problems; each problem is a name for machines and a sentence for people."""
+
+    problems: tuple[tuple[str, str], ...]
+    checked_at: datetime
+
+    @property
+    def is_green(self) -> bool:
+        """Whether everything works."""
+        return not self.problems
+
+    def to_public_json(self, *, with_details: bool) -> dict[str, object]:
+        """Return what the health endpoint answers; details are for callers with a key."""
+        names = [name for name, _ in self.problems]
+        document: dict[str, object] = {"status": "green" if self.is_green else "red", "problems": names}
+        if with_details:
+            document["details"] = [{"name": name, "problem": text} for name, text in self.problems]
+        return document
+
+
+def red(problems: Sequence[Problem]) -> Health:
+    """Return the health of an app whose configuration has mistakes."""
+    return Health(problems=tuple((item.place, str(item)) for item in problems), checked_at=_NEVER)
+
+
+_last: dict[int, Health] = {}
+
+
+def health_of(plane: ControlPlane) -> Health:
+    """Return a result at most half a minute old, so that an anonymous caller cannot keep the workspace busy."""
+    now, last = plane.clock.now(), _last.get(id(plane))
+    if last is None or not timedelta(0) <= now - last.checked_at < _FRESH_FOR:
+        last = check_health(plane)
+        _last.clear()
+        _last[id(plane)] = last
+    return last
+
+
+def check_health(plane: ControlPlane) -> Health:
+    """Ask the ledger and the workspace; one that does not answer is a problem, not an error."""
+    problems: list[tuple[str, str]] = []
+    for key in plane.pipelines.by_key:
+        try:
+            plane.ledger.held_arrivals(PipelineKey(key), limit=1)
+        except MlopsError as error:
+            problems.append(("ledger", str(error)))
+            break
+    for job in sorted(plane.pipelines.jobs):
+        try:
+            plane.submitter.find_job(job)
+        except MlopsError as error:
+            problems.append((f"job:{job}", str(error)))
+    return Health(problems=tuple(problems), checked_at=plane.clock.now())

@@ -1,0 +1,79 @@
+"""Gathers the configuration and the ports that every service needs."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from functions.core.model import PipelineKey
+from functions.core.pipelines import Pipelines
+from functions.core.work import WorkItem, WorkKind
+from functions.ports import (
+    Clock,
+    CompletionPublisher,
+    InputStore,
+    ManifestStore,
+    ModelRegistry,
+    Quarantine,
+    RunLedger,
+    RunSubmitter,
+    Telemetry,
+    WorkQueue,
+)
+
+__all__ = ["ControlPlane", "Done", "Progress", "Wait", "wake_dispatcher"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlPlane:
+    """Everything that a service may touch."""
+
+    environment: str
+    account: str  # the storage account that is watched and that keeps the manifests
+    pipelines: Pipelines
+    ledger: RunLedger
+    submitter: RunSubmitter
+    models: ModelRegistry
+    inputs: InputStore
+    manifests: ManifestStore
+    queue: WorkQueue
+    publisher: CompletionPublisher
+    quarantine: Quarantine
+    telemetry: Telemetry
+    clock: Clock
+    # When this process last asked for each pipeline to be looked at: a hint that saves messages, never an authority.
+    wake_ups: dict[PipelineKey, datetime] = field(default_factory=dict[PipelineKey, datetime])
+    # How many runs each pipeline had when it was last counted, with those started since: likewise a hint.
+    counted: dict[PipelineKey, tuple[datetime, int]] = field(default_factory=dict[PipelineKey, tuple[datetime, int]])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """There is nothing left to do for now; `what` says what was found or done."""
+
+    what: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """There is something left to do, and looking again is worth it after a while."""
+
+    why: str
+    seconds: float
+
+
+Progress = Done | Wait
+
+
+def wake_dispatcher(plane: ControlPlane, pipeline: PipelineKey, *, after_s: float, traceparent: str | None) -> None:
+    """Have the pipeline's held arrivals looked at after a while.
+
+    One message is enough for however many arrivals: whoever handles it sees them all, and asks for the next look.
+    A message that is lost with its process is made up for by the reconciler.
+    """
+    now = plane.clock.now()
+    due = now + timedelta(seconds=after_s)
+    known = plane.wake_ups.get(pipeline)
+    if known is not None and now < known <= due:
+        return
+    item = WorkItem(kind=WorkKind.CLOSE_BATCH, pipeline=pipeline, traceparent=traceparent)
+    plane.queue.enqueue(item, delay=due - now)
+    plane.wake_ups[pipeline] = due

@@ -1,0 +1,122 @@
+"""Looks after what nobody else comes back for: silent runs, arrivals that are still held, slots that were missed."""
+
+from collections import Counter
+from datetime import timedelta
+from typing import Final
+
+from functions.core.errors import MlopsError, ThrottledError
+from functions.core.ledger import Run
+from functions.core.model import DatabricksRunId, PipelineKey, RunState
+from functions.ports import Entry, OpenRun
+from functions.services.batches import close_pipeline_batch
+from functions.services.plane import ControlPlane, Wait
+from functions.services.schedule import catch_up
+from functions.services.submission import advance_run
+
+__all__ = ["Reconciled", "reconcile"]
+
+_SOMEONE_IS_AT_IT: Final = timedelta(seconds=10)
+_NEVER_MADE_AFTER: Final = timedelta(days=1)
+_LONGEST_PASS: Final = timedelta(seconds=50)
+_BATCHES_A_PASS: Final = 20
+_LOOK_CLOSER_AFTER: Final = timedelta(hours=24)  # an active run this old may be stalled
+
+Reconciled = Counter[str]
+
+
+def reconcile(plane: ControlPlane) -> Reconciled:
+    """Take every open run as far as it goes and close every batch that is due; return what was found.
+
+    A failure of one run does not keep the others waiting. A pass that is cut short is finished by the next one:
+    runs are looked at in the order of the index, beginning where the clock says, so that none always comes last.
+    """
+    found: Reconciled = Counter()
+    with plane.telemetry.span("reconcile") as span:
+        started = plane.clock.now()
+        open_runs = _from_another_start(plane, list(plane.ledger.open_runs()))
+        active = _active(plane, open_runs, found)
+        for open_run in open_runs:
+            if open_run.databricks_run_id in active and started - open_run.opened_at < _LOOK_CLOSER_AFTER:
+                found["active"] += 1
+                continue
+            if plane.clock.now() - started > _LONGEST_PASS:
+                found["left to the next pass"] += 1
+                break
+            try:
+                found[_look_at(plane, open_run)] += 1
+            except ThrottledError:
+                found["throttled"] += 1
+                break  # asking for the next one would be refused too
+            except MlopsError as error:
+                found[type(error).__name__] += 1
+        for pipeline in plane.pipelines.pipelines:
+            try:
+                if pipeline.routes:
+                    found[_close_batches(plane, pipeline.key)] += 1
+                for schedule in pipeline.schedules:
+                    found[catch_up(plane, pipeline.key, schedule)] += 1
+            except MlopsError as error:
+                found[type(error).__name__] += 1
+        span.set(**dict(found))
+    return found
+
+
+def _active(plane: ControlPlane, open_runs: list[OpenRun], found: Reconciled) -> set[DatabricksRunId]:
+    """Return the runs that Databricks lists as active: a few calls for all of them, instead of one for each.
+
+    One that is missing from the list is asked about by itself, so a list that could not be had costs calls only.
+    """
+    if not any(run.databricks_run_id is not None for run in open_runs):
+        return set()
+    active: set[DatabricksRunId] = set()
+    for job in sorted(plane.pipelines.jobs):
+        try:
+            active |= plane.submitter.active(job)
+        except MlopsError as error:
+            found[type(error).__name__] += 1
+    return active
+
+
+def _from_another_start(plane: ControlPlane, runs: list[OpenRun]) -> list[OpenRun]:
+    start = plane.clock.now().minute * 7 % len(runs) if runs else 0
+    return runs[start:] + runs[:start]
+
+
+def _look_at(plane: ControlPlane, open_run: OpenRun) -> str:
+    entry = plane.ledger.get_run(open_run.run_id)
+    if entry is None:
+        # Its writer died before the run, or is about to write it: the index row must outlive the slowest writer.
+        if plane.clock.now() - open_run.opened_at > _NEVER_MADE_AFTER:
+            plane.ledger.forget_open(open_run)
+            return "never made"
+        return "not made yet"
+    if entry.value.is_story_over:
+        plane.ledger.forget_open(open_run)
+        return "over"
+    if _is_in_good_hands(plane, entry):
+        return "in good hands"
+    run = entry.value
+    with plane.telemetry.span(
+        "reconcile_run", traceparent=run.traceparent, run_id=run.id, attempt=run.attempt, state=run.state.value
+    ) as span:
+        progress = advance_run(plane, entry)
+        span.set(outcome=progress.why if isinstance(progress, Wait) else progress.what)
+    return "waits" if isinstance(progress, Wait) else "advanced"
+
+
+def _is_in_good_hands(plane: ControlPlane, entry: Entry[Run]) -> bool:
+    """Return whether a worker is submitting it right now; asking twice would be safe, but wasteful."""
+    if entry.value.state not in {RunState.DECIDED, RunState.SUBMITTING}:
+        return False
+    return timedelta(0) <= plane.clock.now() - entry.value.updated_at < _SOMEONE_IS_AT_IT
+
+
+def _close_batches(plane: ControlPlane, pipeline: PipelineKey) -> str:
+    """Close the pipeline's batches that are due, a bounded number of them."""
+    for _ in range(_BATCHES_A_PASS):
+        progress = close_pipeline_batch(plane, pipeline)
+        if not isinstance(progress, Wait):
+            return f"batch: {progress.what}" if progress.what == "nothing_held" else "batch: closed"
+        if progress.seconds > 0:
+            return "batch: waits"
+    return "batch: more to come"

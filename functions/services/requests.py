@@ -1,0 +1,150 @@
+"""Answers people and systems that ask for runs, for what became of them, or for another attempt."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Final, assert_never
+
+from functions.core.decided import Decision, Hold, Skip, StartRun
+from functions.core.decisions import decide
+from functions.core.errors import InvalidRequestError, Problem
+from functions.core.explain import explain
+from functions.core.freezing import freeze
+from functions.core.ledger import Run
+from functions.core.model import Outcome, PipelineKey, RunId, RunRequested, RunState
+from functions.core.requests import parse_run_request
+from functions.core.run_transitions import begin_next_attempt
+from functions.ports import ClaimedRequest
+from functions.services.changes import change_run, read_run
+from functions.services.decided_runs import find_files, queue_run, write_decided_run
+from functions.services.ending import publish_outbox
+from functions.services.plane import ControlPlane
+from functions.services.situations import situation_of
+
+__all__ = ["explain_request", "list_runs", "request_run", "retry_run", "show_run"]
+
+_LISTED_BACK_TO: Final = timedelta(days=366)
+_LONGEST_LISTED_BACK_TO: Final = timedelta(days=5 * 366)  # the ledger is read month by month
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    event: RunRequested
+    decision: Decision
+
+
+def request_run(
+    plane: ControlPlane, body: bytes, *, idempotency_key: str, traceparent: str | None = None
+) -> Run | Skip:
+    """Return the run that a body asks for, made by this call or an earlier one with the same key, or why there is none.
+
+    Raises:
+        InvalidRequestError: The body is wrong, with every bad field; or the key stands for another request.
+    """
+    with plane.telemetry.span("request", traceparent=traceparent, request_id=idempotency_key) as span:
+        asked = _ask(plane, body, idempotency_key=idempotency_key, traceparent=span.traceparent, is_claimed=True)
+        pipeline = plane.pipelines.get(asked.event.pipeline)
+        match asked.decision:
+            case Skip():
+                span.set(outcome=str(asked.decision))
+                return asked.decision
+            case StartRun():
+                written = write_decided_run(plane, asked.decision, situation_of(plane, pipeline))
+                result = written if isinstance(written, Skip) else written.value
+                span.set(outcome=str(result) if isinstance(result, Skip) else f"run {result.id}")
+                return result
+            case Hold():
+                raise AssertionError("a request is never held")
+            case _:
+                assert_never(asked.decision)
+
+
+def explain_request(plane: ControlPlane, body: bytes, *, idempotency_key: str) -> dict[str, object]:
+    """Return what the request would start and why, starting and remembering nothing."""
+    asked = _ask(plane, body, idempotency_key=idempotency_key, traceparent=None, is_claimed=False)
+    situation = situation_of(plane, plane.pipelines.get(asked.event.pipeline))
+    frozen = None
+    if isinstance(asked.decision, StartRun):
+        frozen = freeze(asked.decision, find_files(plane, asked.decision), situation, now=plane.clock.now())
+    if isinstance(frozen, Skip):
+        return explain(asked.event, frozen, situation)
+    return explain(asked.event, asked.decision, situation, frozen=frozen)
+
+
+def _ask(
+    plane: ControlPlane, body: bytes, *, idempotency_key: str, traceparent: str | None, is_claimed: bool
+) -> _Asked:
+    now = plane.clock.now()
+
+    def parse(requested_at: datetime) -> RunRequested:
+        return parse_run_request(
+            body,
+            idempotency_key=idempotency_key,
+            pipelines=plane.pipelines,
+            account=plane.account,
+            requested_at=requested_at,
+            traceparent=traceparent,
+        )
+
+    event = parse(now)  # first, so that a wrong body does not take the key
+    if is_claimed:
+        wanted = ClaimedRequest(request_id=idempotency_key, requested_at=now, fingerprint=_fingerprint(event))
+        first = plane.ledger.claim_request(wanted)
+        if first.fingerprint != wanted.fingerprint:
+            expected = "the same request as the first under this key, or another key"
+            raise InvalidRequestError([Problem("Idempotency-Key", repr(idempotency_key), expected)])
+        event = parse(first.requested_at)
+    situation = situation_of(plane, plane.pipelines.get(event.pipeline))
+    return _Asked(event=event, decision=decide(event, plane.pipelines, situation))
+
+
+def _fingerprint(event: RunRequested) -> str:
+    """Return what the request asks for as one hash, whatever the body's layout."""
+    asked = (
+        event.pipeline,
+        sorted((stage.value, is_on) for stage, is_on in event.stages.items()),
+        sorted(event.parameters.items()),
+        event.files,
+    )
+    return sha256(repr(asked).encode()).hexdigest()
+
+
+def show_run(plane: ControlPlane, run_id: RunId) -> Run:
+    """Return a run; raises UnknownRunError."""
+    return read_run(plane.ledger, run_id).value
+
+
+def list_runs(plane: ControlPlane, *, pipeline: PipelineKey | None, since: datetime | None, limit: int) -> list[Run]:
+    """Return runs, newest first.
+
+    Raises:
+        UnknownPipelineError: There is no such pipeline.
+        InvalidRequestError: `since` is longer ago than the ledger is read.
+    """
+    keys = list(plane.pipelines.by_key) if pipeline is None else [plane.pipelines.get(pipeline).key]
+    now = plane.clock.now()
+    if since is not None and since < now - _LONGEST_LISTED_BACK_TO:
+        raise InvalidRequestError([Problem("since", repr(since.isoformat()), "a time within the last five years")])
+    until = now + timedelta(days=1)  # clocks differ a little, and a slot may fire a moment early
+    return list(plane.ledger.runs(keys, since=since or now - _LISTED_BACK_TO, until=until, limit=limit))
+
+
+def retry_run(plane: ControlPlane, run_id: RunId) -> Run:
+    """Return the run with its next attempt begun, on a person's word; one that is under way already stays as it is.
+
+    Raises:
+        UnknownRunError: There is no such run.
+        IllegalTransitionError: It has completed, so there is nothing to do again.
+    """
+    entry = read_run(plane.ledger, run_id)
+    if entry.value.state is RunState.ENDED:
+        entry = publish_outbox(plane, entry)
+        attempt = entry.value.attempt
+        entry = change_run(
+            plane.ledger,
+            entry,
+            lambda run: begin_next_attempt(run, plane.clock.now(), after=attempt, reason="asked for by a person"),
+        )
+    if entry.value.outcome is not Outcome.COMPLETED:
+        queue_run(plane, entry.value)
+    return entry.value

@@ -1,0 +1,40 @@
+"""Fires the schedules of `pipelines.toml`, and the reconciler."""
+
+import azure.functions as func
+
+from functions.core.model import PipelineKey
+from functions.core.pipelines import Pipelines
+from functions.settings import Settings
+from functions.wiring import control_plane, reconcile_schedule
+
+__all__ = ["timer_functions"]
+
+
+def timer_functions(settings: Settings, pipelines: Pipelines) -> func.Blueprint:
+    """Return one timer a schedule, and the reconciler's."""
+    blueprint = func.Blueprint()  # type: ignore[no-untyped-call] # untyped in azure-functions
+    for pipeline in pipelines.pipelines:
+        for schedule in pipeline.schedules:
+            _add_schedule(blueprint, pipeline.key, schedule.name, schedule.cron.expression)
+
+    @blueprint.function_name("reconciler")
+    @blueprint.timer_trigger(arg_name="timer", schedule=reconcile_schedule(settings), use_monitor=False)
+    def reconciler(timer: func.TimerRequest) -> None:
+        """Look after what nobody else comes back for."""
+        del timer  # the ledger says what is to be done, not the tick
+        from functions.services.reconcile import reconcile
+
+        reconcile(control_plane())
+
+    return blueprint
+
+
+def _add_schedule(blueprint: func.Blueprint, pipeline: PipelineKey, schedule: str, expression: str) -> None:
+    @blueprint.function_name(f"schedule_{pipeline}_{schedule}")
+    @blueprint.timer_trigger(arg_name="timer", schedule=expression, use_monitor=True)
+    def fire(timer: func.TimerRequest) -> None:
+        """Deal with the schedule's slot; which one follows from the schedule, not from the tick."""
+        del timer
+        from functions.services.schedule import fire_schedule
+
+        fire_schedule(control_plane(), pipeline, schedule)
