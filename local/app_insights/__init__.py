@@ -1,0 +1,1 @@
+"""Stands in for Application Insights: takes telemetry, keeps it, and shows each trace as one page."""

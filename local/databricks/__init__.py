@@ -1,0 +1,1 @@
+"""Embeds a Databricks workspace: its REST API, and processes that run notebooks."""

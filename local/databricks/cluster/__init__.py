@@ -1,0 +1,1 @@
+"""Says what the cluster's Python environment holds."""

@@ -1,0 +1,1 @@
+"""Answers the Databricks workspace's REST API on this machine."""

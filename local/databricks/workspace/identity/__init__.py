@@ -1,0 +1,1 @@
+"""Says who the caller is, and gives out managed-identity tokens."""

@@ -1,0 +1,1 @@
+"""Shows runs to a person."""

@@ -1,0 +1,1 @@
+"""Keeps secrets in scopes."""

@@ -1,0 +1,1 @@
+"""Keeps the files of DBFS, volumes and MLflow artifacts."""

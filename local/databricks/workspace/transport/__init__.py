@@ -1,0 +1,1 @@
+"""Carries requests to the APIs as forgivingly as the real workspace does."""

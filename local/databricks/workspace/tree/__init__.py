@@ -1,0 +1,1 @@
+"""Keeps the workspace's tree of directories, notebooks and files."""

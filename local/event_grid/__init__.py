@@ -1,0 +1,1 @@
+"""Stands in for Azure Event Grid: topics, subscriptions, delivery with retry, and the events of a storage account."""

@@ -1,0 +1,1 @@
+"""Starts the local cloud's services in order, keeps them alive and leaves no process behind."""
