@@ -1,0 +1,1 @@
+"""Ships a release to a Databricks workspace: wheels, notebooks, what differs between environments, and jobs."""

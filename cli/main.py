@@ -1,0 +1,173 @@
+"""Defines the `tidegate` command; each command's own module is imported when it runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.failures import plain_errors
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="tidegate",
+    help="Event-driven training and batch scoring on Azure Databricks, started exactly once.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_LOCAL = "Local cloud"
+_LOOK = "Look"
+_SHIP = "Ship"
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+@app.command(rich_help_panel=_LOCAL)
+@plain_errors
+def up(
+    port_base: Annotated[
+        int | None,
+        typer.Option(help="First of the ports to use, one after another; TIDEGATE_PORT_<NAME> sets a single one."),
+    ] = None,
+) -> None:
+    """Start the local cloud and wait until it is ready; harmless if it runs."""
+    from cli.cloud_commands import start
+
+    start(port_base)
+
+
+@app.command(rich_help_panel=_LOCAL)
+@plain_errors
+def down() -> None:
+    """Stop the local cloud; what it holds stays for the next start."""
+    from cli.cloud_commands import stop
+
+    stop()
+
+
+@app.command(rich_help_panel=_LOCAL)
+@plain_errors
+def status(*, as_json: AsJson = False) -> None:
+    """Show each service, its state and where to look at it; exit code 3 if the local cloud does not run."""
+    from cli.cloud_commands import show_status
+
+    show_status(as_json=as_json)
+
+
+@app.command(rich_help_panel=_LOCAL)
+@plain_errors
+def env(
+    *,
+    export: Annotated[
+        bool, typer.Option("--export", help='Quote the values for a shell: eval "$(tidegate env --export)".')
+    ] = False,
+) -> None:
+    """Print the running local cloud's settings as KEY=VALUE lines, to point other tools at it."""
+    from cli.cloud_commands import print_environment
+
+    print_environment(export=export)
+
+
+@app.command(rich_help_panel=_LOCAL)
+@plain_errors
+def logs(
+    service: Annotated[str, typer.Argument(help="A service as `tidegate status` names it; none lists them.")] = "",
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many of the last lines.")] = 50,
+) -> None:
+    """Print the end of a service's log."""
+    from cli.cloud_commands import print_log
+
+    print_log(service, lines)
+
+
+@app.command(rich_help_panel=_LOCAL)
+@plain_errors
+def demo() -> None:
+    """Run the whole loop on the local cloud, from a file that lands to its scores, and show what happened."""
+    from cli.demo.run import run_demo
+
+    run_demo()
+
+
+@app.command(rich_help_panel=_LOOK)
+@plain_errors
+def runs(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line, one a run.")] = False,
+    pipeline: Annotated[str | None, typer.Option(help="Only this pipeline's runs.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most this many, the newest.")] = 100,
+) -> None:
+    """List runs, the newest first."""
+    from cli.ledger_commands import list_runs
+
+    list_runs(pipeline=pipeline, limit=limit, as_json=as_json)
+
+
+@app.command(rich_help_panel=_LOOK)
+@plain_errors
+def explain(
+    event: Annotated[
+        Path, typer.Argument(help="A file with one event as Event Grid delivers it; - for standard input.")
+    ],
+    *,
+    config: Annotated[Path | None, typer.Option(help="Another pipelines.toml.")] = None,
+    environment: Annotated[str, typer.Option(help="The environment that would decide.")] = "local",
+    model_version: Annotated[
+        str | None, typer.Option(help="The champion's version; with it the token is exactly the one to be sent.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print what an event would start and why; starts nothing and needs no cloud."""
+    from cli.explain import explain_event
+
+    explain_event(event, config, environment=environment, model_version=model_version, as_json=as_json)
+
+
+@app.command(rich_help_panel=_LOOK)
+@plain_errors
+def trace(
+    blob_url: Annotated[str, typer.Argument(help="URL of an input blob, of scores, or of a file among them.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Print the way from a blob to its scores, or from scores back to the blobs that they came from."""
+    from cli.ledger_commands import trace_blob
+
+    trace_blob(blob_url, as_json=as_json)
+
+
+@app.command(rich_help_panel=_SHIP)
+@plain_errors
+def check(
+    config: Annotated[Path | None, typer.Argument(help="Another pipelines.toml.")] = None,
+) -> None:
+    """Check pipelines.toml: every mistake at once, with place, value and what was expected."""
+    from cli.configuration import check_configuration
+
+    check_configuration(config)
+
+
+@app.command(rich_help_panel=_SHIP)
+@plain_errors
+def deploy(
+    *,
+    environment: Annotated[str, typer.Option(help="Which environment; 'local' is the local cloud.")] = "local",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would change and change nothing.")] = False,
+    compute: Annotated[
+        str | None, typer.Option(help="A choice of job_templates/clusters/ instead of the templates' own.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE for a placeholder of the templates; repeatable.")
+    ] = None,
+) -> None:
+    """Build the release, upload it to the workspace, and create or update the jobs; a second time changes nothing."""
+    from cli.deploy.command import deploy_release
+
+    deploy_release(environment=environment, dry_run=dry_run, compute=compute, settings=tuple(settings or ()))
+
+
+if __name__ == "__main__":
+    app()
