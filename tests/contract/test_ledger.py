@@ -1,0 +1,314 @@
+"""Holds the ledger to one suite on tables in memory and on Azurite."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from functions.adapters.table_ledger import TableLedger
+from functions.adapters.tables import AzureTables
+from functions.core.completion import CompletionEvent
+from functions.core.endings import announce
+from functions.core.errors import LedgerConflictError
+from functions.core.freezing import token_of
+from functions.core.ledger import Arrival, Cause, CauseKind, Run
+from functions.core.manifest import ManifestPointer
+from functions.core.model import (
+    ArrivalState,
+    BatchId,
+    BlobVersion,
+    DatabricksRunId,
+    JobKey,
+    Outcome,
+    PipelineKey,
+    RunId,
+    RunKind,
+    RunState,
+    Stage,
+)
+from functions.core.run_transitions import (
+    begin_next_attempt,
+    end_run,
+    mark_published,
+    persist_token,
+    record_submitted,
+)
+from functions.core.tokens import arrival_id_of, run_id_of
+from functions.ports import ClaimedRequest, QuarantinedMessage
+from tests.support.control_plane import make_blob
+from tests.support.in_memory import InMemoryTables
+from tests.support.storage_ports import fresh_name, storage_of
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+PIPELINE = PipelineKey("flight_delay_scoring")
+
+
+@pytest.fixture(params=["memory", pytest.param("azurite", marks=pytest.mark.integration)])
+def ledger(request: pytest.FixtureRequest) -> Iterator[TableLedger]:
+    if request.param == "memory":
+        yield TableLedger(InMemoryTables())
+        return
+    with storage_of(request.getfixturevalue("azurite")) as storage:
+        yield TableLedger(AzureTables(storage, prefix=fresh_name("l")))
+
+
+def make_arrival(
+    blob: BlobVersion | None = None, *, state: ArrivalState = ArrivalState.HELD, at: datetime = NOON
+) -> Arrival:
+    blob = blob or make_blob()
+    return Arrival(
+        id=arrival_id_of(blob),
+        blob=blob,
+        state=state,
+        event_id="e1",
+        event_time=at,
+        api="PutBlob",
+        content_type="",
+        recorded_at=at,
+        updated_at=at,
+        pipeline=PIPELINE if state is ArrivalState.HELD else None,
+        reason=None if state is ArrivalState.HELD else "nobody wants it",
+    )
+
+
+def make_run(*, at: datetime = NOON, name: str = "a") -> Run:
+    return Run(
+        id=run_id_of(PIPELINE, at, "request", name),
+        pipeline=PIPELINE,
+        kind=RunKind.SCORING,
+        job=JobKey("scoring"),
+        environment="local",
+        state=RunState.DECIDED,
+        cause=Cause(kind=CauseKind.REQUEST, name=name, at=at),
+        stages=dict.fromkeys((Stage.VALIDATION, Stage.FEATURE_ENGINEERING, Stage.BATCH_SCORING, Stage.PUBLISH), True),
+        parameters={"max_quarantined_fraction": "0.05"},
+        model_name="main.tidegate.flight_delay",
+        model_version="7",
+        batch_id=BatchId("0" * 16),
+        output_url="https://tidegatelocal.blob.core.windows.net/scores/x",
+        created_at=at,
+        updated_at=at,
+        max_attempts=3,
+        manifest=ManifestPointer(
+            url="https://tidegatelocal.blob.core.windows.net/tidegate/manifests/x.json", sha256="0" * 64
+        ),
+    )
+
+
+def failed(run: Run) -> Run:
+    event: CompletionEvent = announce(run, Outcome.FAILED, "scripted", now=NOON)
+    return end_run(run, event, NOON)
+
+
+def test_the_first_delivery_is_recorded_and_the_second_counted(ledger: TableLedger) -> None:
+    first, held, is_new = ledger.record_arrival(make_arrival())
+    again, _, is_new_again = ledger.record_arrival(make_arrival(at=NOON + timedelta(minutes=1)))
+
+    assert (is_new, is_new_again) == (True, False)
+    assert held is not None
+    assert (first.value.deliveries, again.value.deliveries) == (1, 2)
+    assert again.value.recorded_at == NOON
+
+
+def test_many_workers_record_one_arrival_once(ledger: TableLedger) -> None:
+    """R07: however many deliveries at once, one of them made the entry and all are counted."""
+    with ThreadPoolExecutor(4) as pool:
+        made = [is_new for _, _, is_new in pool.map(ledger.record_arrival, [make_arrival()] * 4)]
+
+    entry = ledger.get_arrival(make_blob())
+    assert entry is not None
+    assert (sorted(made), entry.value.deliveries) == ([False, False, False, True], 4)
+
+
+def test_held_arrivals_are_indexed_oldest_event_first(ledger: TableLedger) -> None:
+    for minute, name in ((3, "c"), (1, "a"), (2, "b")):
+        ledger.record_arrival(make_arrival(make_blob(name), at=NOON + timedelta(minutes=minute)))
+    ledger.record_arrival(make_arrival(make_blob("z"), state=ArrivalState.IGNORED))
+
+    held = ledger.held_arrivals(PIPELINE, limit=2)
+
+    assert [item.entry.value.blob.path for item in held] == ["flights/new/a", "flights/new/b"]
+    assert ledger.held_arrivals(PipelineKey("another"), limit=2) == []
+
+
+def test_an_index_row_is_forgotten_only_in_the_version_that_was_seen(ledger: TableLedger) -> None:
+    """A slow worker must not hide an arrival that was held again after it looked."""
+    _, seen, _ = ledger.record_arrival(make_arrival())
+    assert seen is not None
+    ledger.record_arrival(make_arrival())  # writes the index row anew
+
+    ledger.forget_held([seen])
+    left = ledger.held_arrivals(PIPELINE, limit=10)
+    ledger.forget_held(left)
+
+    assert len(left) == 1
+    assert ledger.held_arrivals(PIPELINE, limit=10) == []
+
+
+def test_a_claim_through_the_index_needs_the_entrys_version(ledger: TableLedger) -> None:
+    """Two dispatchers that see the same index: one of them gets the arrival."""
+    ledger.record_arrival(make_arrival())
+    (held,) = ledger.held_arrivals(PIPELINE, limit=10)
+    mine = held.entry.value.assign(RunId("run-a"), NOON)
+    theirs = held.entry.value.assign(RunId("run-b"), NOON)
+
+    written = ledger.update_arrivals([(held.entry, mine)]) + ledger.update_arrivals([(held.entry, theirs)])
+
+    assert [entry is None for entry in written] == [False, True]
+    entry = ledger.get_arrival(make_blob())
+    assert entry is not None
+    assert entry.value.run_id == "run-a"
+
+
+def test_an_arrival_that_is_released_is_in_the_index_before_its_row_says_held(ledger: TableLedger) -> None:
+    entry, held, _ = ledger.record_arrival(make_arrival())
+    assert held is not None
+    (assigned,) = ledger.update_arrivals([(entry, entry.value.assign(RunId("run-a"), NOON))])
+    assert assigned is not None
+    ledger.forget_held([held])
+
+    released = ledger.update_arrival(assigned, assigned.value.release(RunId("run-a"), NOON, "left out"))
+
+    (found,) = ledger.held_arrivals(PIPELINE, limit=10)
+    assert found.entry == released
+
+
+def test_arrivals_of_one_path_are_all_its_versions_and_no_others(ledger: TableLedger) -> None:
+    for name, etag in (("a", "0x1"), ("a", "0x2"), ("ab", "0x1")):
+        ledger.record_arrival(make_arrival(make_blob(name, etag=etag)))
+
+    found = ledger.arrivals_of_path("tidegatelocal", "input", "flights/new/a")
+
+    assert sorted(entry.value.blob.etag for entry in found) == ["0x1", "0x2"]
+
+
+def test_many_arrivals_are_changed_across_partitions(ledger: TableLedger) -> None:
+    entries = [ledger.record_arrival(make_arrival(make_blob(f"{index}")))[0] for index in range(60)]
+    stale = entries[30]
+    ledger.update_arrival(stale, stale.value.hold_because("no_model_yet", NOON))
+
+    written = ledger.update_arrivals([(entry, entry.value.assign(RunId("run-a"), NOON)) for entry in entries])
+
+    assert [index for index, entry in enumerate(written) if entry is None] == [30]
+
+
+def test_the_first_run_of_an_id_wins(ledger: TableLedger) -> None:
+    first, is_new = ledger.insert_run(make_run())
+    second, is_new_again = ledger.insert_run(replace(make_run(), model_version="8"))
+
+    assert (is_new, is_new_again) == (True, False)
+    assert second == first
+    assert [run.run_id for run in ledger.open_runs()] == [make_run().id]
+
+
+def test_a_run_survives_its_row_with_its_outbox(ledger: TableLedger) -> None:
+    run = failed(record_submitted(persist_token(make_run(), token_of(make_run()), NOON), DatabricksRunId(2**53), NOON))
+    ledger.insert_run(run)
+
+    entry = ledger.get_run(run.id)
+
+    assert entry is not None
+    assert entry.value == run
+
+
+def test_a_stale_change_of_a_run_is_refused(ledger: TableLedger) -> None:
+    entry, _ = ledger.insert_run(make_run())
+    submitting = persist_token(entry.value, token_of(entry.value), NOON)
+    ledger.update_run(entry, submitting)
+
+    with pytest.raises(LedgerConflictError):
+        ledger.update_run(entry, submitting)
+
+
+def test_a_run_is_open_until_its_end_is_announced(ledger: TableLedger) -> None:
+    entry, _ = ledger.insert_run(make_run())
+
+    entry = ledger.update_run(entry, failed(entry.value))
+    unannounced = [run.run_id for run in ledger.open_runs()]
+    entry = ledger.update_run(entry, mark_published(entry.value, NOON))
+    announced = [run.run_id for run in ledger.open_runs()]
+    ledger.update_run(entry, begin_next_attempt(entry.value, NOON, after=1, reason="again"))
+    again = [run.run_id for run in ledger.open_runs(PIPELINE)]
+
+    assert (unannounced, announced, again) == ([make_run().id], [], [make_run().id])
+
+
+def test_a_repeated_insert_does_not_open_what_is_over(ledger: TableLedger) -> None:
+    entry, _ = ledger.insert_run(make_run())
+    entry = ledger.update_run(entry, failed(entry.value))
+    ledger.update_run(entry, mark_published(entry.value, NOON))
+
+    ledger.insert_run(make_run())
+
+    assert list(ledger.open_runs()) == []
+
+
+def test_open_runs_of_one_pipeline_are_its_own(ledger: TableLedger) -> None:
+    ledger.insert_run(make_run())
+    ledger.insert_run(replace(make_run(), id=RunId(f"{PIPELINE}_2-20260301T120000Z-0123456789ab")))
+
+    assert [run.run_id for run in ledger.open_runs(PIPELINE)] == [make_run().id]
+
+
+def test_an_index_row_that_was_reopened_is_not_forgotten(ledger: TableLedger) -> None:
+    entry, _ = ledger.insert_run(make_run())
+    (seen,) = ledger.open_runs()
+    entry = ledger.update_run(entry, failed(entry.value))
+    entry = ledger.update_run(entry, mark_published(entry.value, NOON))
+    ledger.update_run(entry, begin_next_attempt(entry.value, NOON, after=1, reason="again"))
+
+    ledger.forget_open(seen)
+
+    assert [run.run_id for run in ledger.open_runs()] == [make_run().id]
+
+
+def test_runs_are_listed_newest_first_across_months(ledger: TableLedger) -> None:
+    times = [datetime(2025, 11, 30, 23, 59, 59, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC), NOON]
+    for index, at in enumerate(times):
+        ledger.insert_run(make_run(at=at, name=str(index)))
+
+    all_of_them = ledger.runs([PIPELINE], since=datetime(2025, 1, 1, tzinfo=UTC), until=NOON + timedelta(1), limit=10)
+    newest = ledger.runs([PIPELINE], since=datetime(2025, 1, 1, tzinfo=UTC), until=NOON + timedelta(1), limit=1)
+    recent = ledger.runs([PIPELINE], since=datetime(2026, 1, 1, tzinfo=UTC), until=NOON, limit=10)
+
+    assert [run.cause.at for run in all_of_them] == times[::-1]
+    assert [run.cause.at for run in newest] == [NOON]
+    assert [run.cause.at for run in recent] == [times[1]]
+
+
+def test_arrivals_are_listed_newest_first_since_a_time(ledger: TableLedger) -> None:
+    for minute, name in ((0, "a"), (1, "b"), (2, "c")):
+        ledger.record_arrival(make_arrival(make_blob(name), at=NOON + timedelta(minutes=minute)))
+
+    found = ledger.arrivals(since=NOON + timedelta(minutes=1), limit=10)
+
+    assert [arrival.blob.path for arrival in found] == ["flights/new/c", "flights/new/b"]
+
+
+def test_a_request_keeps_the_time_of_its_first_claim(ledger: TableLedger) -> None:
+    first = ClaimedRequest(request_id="key with / and #", requested_at=NOON, fingerprint="a")
+    later = ClaimedRequest(request_id="key with / and #", requested_at=NOON + timedelta(1), fingerprint="b")
+
+    assert ledger.claim_request(first) == first
+    assert ledger.claim_request(later) == first
+
+
+def test_the_last_slot_only_moves_forward(ledger: TableLedger) -> None:
+    assert ledger.last_slot(PIPELINE, "monthly") is None
+
+    for day in (1, 3, 2):
+        ledger.note_slot(PIPELINE, "monthly", datetime(2026, 3, day, tzinfo=UTC), "done")
+
+    assert ledger.last_slot(PIPELINE, "monthly") == datetime(2026, 3, 3, tzinfo=UTC)
+
+
+def test_quarantined_messages_are_kept_once_and_listed_newest_first(ledger: TableLedger) -> None:
+    for minute, id_ in ((0, "m1"), (1, "m2"), (0, "m1")):
+        message = QuarantinedMessage(
+            id=id_, queue="arrivals", at=NOON + timedelta(minutes=minute), reason="no event", url="https://x"
+        )
+        ledger.record_quarantined(message)
+
+    assert [message.id for message in ledger.quarantined(limit=10)] == ["m2", "m1"]

@@ -1,0 +1,217 @@
+"""Holds the in-memory and the real work queue, manifests, inputs and quarantine to one suite each."""
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from functions.adapters.blobs import BlobInputs, BlobManifests, BlobQuarantine
+from functions.adapters.storage import StorageAccount
+from functions.adapters.work_queue import StorageWorkQueue
+from functions.core.errors import InvalidDocumentError, NotFoundError
+from functions.core.manifest import InputManifest, ManifestFile, ManifestPointer, manifest_of
+from functions.core.model import BlobVersion, PipelineKey, RunId, RunKind
+from functions.core.work import WorkItem, WorkKind
+from functions.ports import InputStore, ManifestStore, Quarantine, WorkQueue
+from tests.support.control_plane import ACCOUNT
+from tests.support.in_memory import (
+    FixedClock,
+    InMemoryInputs,
+    InMemoryManifests,
+    InMemoryQuarantine,
+    InMemoryQueue,
+)
+from tests.support.storage_ports import fresh_name, storage_of
+
+KINDS = ["memory", pytest.param("azurite", marks=pytest.mark.integration)]
+PIPELINE = PipelineKey("flight_delay_scoring")
+ITEM = WorkItem(kind=WorkKind.CLOSE_BATCH, pipeline=PIPELINE)
+
+
+@pytest.fixture(params=KINDS)
+def storage(request: pytest.FixtureRequest) -> Iterator[StorageAccount | None]:
+    """The real storage account, or None for the ports in memory."""
+    if request.param == "memory":
+        yield None
+        return
+    with storage_of(request.getfixturevalue("azurite")) as account:
+        yield account
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A work queue, and what a listener would see of it."""
+
+    port: WorkQueue
+    visible: Callable[[], list[WorkItem]]
+
+
+@pytest.fixture
+def queue(storage: StorageAccount | None) -> Queue:
+    if storage is None:
+        memory = InMemoryQueue(FixedClock(datetime.now(UTC)))
+        return Queue(memory, lambda: [item for item in [memory.take()] if item is not None])
+    name = fresh_name("q")
+    client = storage.queues.get_queue_client(name)
+
+    def receive() -> list[WorkItem]:
+        return [WorkItem.from_json(base64.b64decode(message.content).decode()) for message in client.receive_messages()]
+
+    return Queue(StorageWorkQueue(storage, queue=name), receive)
+
+
+def test_work_without_delay_is_visible_at_once(queue: Queue) -> None:
+    """The queue is made by its first message if it is not there."""
+    queue.port.enqueue(ITEM)
+
+    assert queue.visible() == [ITEM]
+
+
+def test_work_with_delay_is_not_visible_yet(queue: Queue) -> None:
+    queue.port.enqueue(ITEM, delay=timedelta(minutes=5))
+
+    assert queue.visible() == []
+
+
+def test_a_delay_beyond_what_the_service_takes_is_shortened(queue: Queue) -> None:
+    queue.port.enqueue(ITEM, delay=timedelta(days=30))
+
+    assert queue.visible() == []
+
+
+@pytest.fixture
+def manifests(storage: StorageAccount | None) -> ManifestStore:
+    return InMemoryManifests() if storage is None else BlobManifests(storage, container=fresh_name("tidegate"))
+
+
+def make_manifest(*paths: str) -> InputManifest:
+    return manifest_of(
+        run_id=RunId("flight_delay_scoring-20260301T120000Z-0123456789ab"),
+        pipeline=PIPELINE,
+        kind=RunKind.SCORING,
+        created_at=datetime(2026, 3, 1, 12, tzinfo=UTC),
+        files=tuple(
+            ManifestFile(
+                blob=BlobVersion(account=ACCOUNT, container="input", path=path, etag="0x1", size_bytes=5),
+                arrival_id=None,
+            )
+            for path in paths
+        ),
+    )
+
+
+def test_a_manifest_is_read_as_it_was_written(manifests: ManifestStore) -> None:
+    manifest = make_manifest("flights/new/Zürich #1 100%.parquet", "flights/new/b.parquet")
+
+    pointer, kept = manifests.write(manifest)
+
+    assert kept == manifest
+    assert pointer.sha256 == manifest.sha256()
+    assert manifests.read(pointer) == manifest
+
+
+def test_the_first_manifest_of_a_run_stays(manifests: ManifestStore) -> None:
+    """The frozen batch never changes, whoever writes second."""
+    first, second = make_manifest("flights/new/a.parquet"), make_manifest("flights/new/b.parquet")
+
+    manifests.write(first)
+    pointer, kept = manifests.write(second)
+
+    assert kept == first
+    assert manifests.read(pointer) == first
+
+
+def test_a_manifest_with_another_hash_is_refused(manifests: ManifestStore) -> None:
+    pointer, _ = manifests.write(make_manifest("flights/new/a.parquet"))
+
+    with pytest.raises(InvalidDocumentError):
+        manifests.read(ManifestPointer(url=pointer.url, sha256="0" * 64))
+
+
+def test_a_manifest_that_is_not_there_is_not_found(manifests: ManifestStore) -> None:
+    pointer, _ = manifests.write(make_manifest("flights/new/a.parquet"))
+
+    with pytest.raises(NotFoundError):
+        manifests.read(replace(pointer, url=pointer.url.replace(".json", "x.json")))
+
+
+def test_scores_that_are_not_published_are_none(manifests: ManifestStore) -> None:
+    pointer, _ = manifests.write(make_manifest("flights/new/a.parquet"))
+    base = pointer.url.split("/manifests/")[0]
+
+    assert manifests.read_scores(f"{base}/nothing/here") is None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """An input store, and a way to upload to it."""
+
+    port: InputStore
+    put: Callable[[str, bytes], str]  # returns the ETag
+    container: str
+
+
+@pytest.fixture
+def inputs(storage: StorageAccount | None) -> Inputs:
+    container = fresh_name("input")
+    if storage is None:
+        memory = InMemoryInputs(ACCOUNT)
+
+        def remember(path: str, data: bytes) -> str:
+            etag = f"0x{len(memory.blobs)}"
+            memory.put(BlobVersion(account=ACCOUNT, container=container, path=path, etag=etag, size_bytes=len(data)))
+            return etag
+
+        return Inputs(memory, remember, container)
+    client = storage.blobs().create_container(container)
+
+    def upload(path: str, data: bytes) -> str:
+        return str(client.upload_blob(path, data, overwrite=True).get_blob_properties().etag).strip('"')
+
+    return Inputs(BlobInputs(storage), upload, container)
+
+
+@pytest.mark.parametrize("path", ["new/a.parquet", "new/Zürich #1 100% + 'x'.parquet", "new/a..b", "new/%41"])
+def test_a_blob_has_its_bare_etag_and_size(inputs: Inputs, path: str) -> None:
+    """Odd but legal names are themselves."""
+    etag = inputs.put(path, b"12345")
+
+    found = inputs.port.current_version(ACCOUNT, inputs.container, path)
+
+    assert found == BlobVersion(account=ACCOUNT, container=inputs.container, path=path, etag=etag, size_bytes=5)
+
+
+def test_a_blob_that_is_not_there_has_no_version(inputs: Inputs) -> None:
+    assert inputs.port.current_version(ACCOUNT, inputs.container, "new/nothing") is None
+
+
+def test_a_listing_is_sorted_bounded_and_without_empty_blobs(inputs: Inputs) -> None:
+    for path in ("new/c", "new/a", "other/x", "new/b"):
+        inputs.put(path, b"1")
+    inputs.put("new/0-empty", b"")
+
+    found = [blob.path for blob in inputs.port.list_versions(inputs.container, "new/", limit=2)]
+
+    assert found == ["new/a", "new/b"]
+
+
+@pytest.fixture
+def quarantine(storage: StorageAccount | None) -> Quarantine:
+    return InMemoryQuarantine() if storage is None else BlobQuarantine(storage, container=fresh_name("deadletter"))
+
+
+def test_a_quarantined_message_stays_as_it_was_first_kept(
+    quarantine: Quarantine, storage: StorageAccount | None
+) -> None:
+    first = quarantine.keep("poison/2026-03-01/x.json", {"reason": "first"})
+    second = quarantine.keep("poison/2026-03-01/x.json", {"reason": "second"})
+
+    assert first == second
+    assert first.endswith("/poison/2026-03-01/x.json")
+    if storage is not None:
+        container, path = first.split("/", 4)[3:]
+        kept = storage.blobs().get_blob_client(container, path).download_blob().readall()
+        assert json.loads(kept) == {"reason": "first"}

@@ -1,0 +1,165 @@
+"""Holds both implementations of `Tables` to one suite."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from functions.adapters.tables import AzureTables, Table, Tables
+from tests.support.in_memory import InMemoryTables
+from tests.support.storage_ports import fresh_name, storage_of
+
+
+@pytest.fixture(params=["memory", pytest.param("azurite", marks=pytest.mark.integration)])
+def tables(request: pytest.FixtureRequest) -> Iterator[Tables]:
+    if request.param == "memory":
+        yield InMemoryTables()
+        return
+    with storage_of(request.getfixturevalue("azurite")) as storage:
+        yield AzureTables(storage, prefix=fresh_name("t"))
+
+
+@pytest.fixture
+def table(tables: Tables) -> Table:
+    return tables.table("rows")
+
+
+def test_the_first_insert_wins(table: Table) -> None:
+    """A key is taken once; the second writer learns that it was second."""
+    first = table.insert("p", "k", {"who": "first"})
+    second = table.insert("p", "k", {"who": "second"})
+
+    row = table.get("p", "k")
+
+    assert second is None
+    assert row is not None
+    assert (row.values, row.version) == ({"who": "first"}, first)
+
+
+def test_a_replace_needs_the_current_version(table: Table) -> None:
+    """A lost update is impossible: only the version that was read can be replaced."""
+    version = table.insert("p", "k", {"n": 1})
+    assert version is not None
+
+    newer = table.replace("p", "k", {"n": 2}, version)
+    stale = table.replace("p", "k", {"n": 3}, version)
+
+    row = table.get("p", "k")
+    assert stale is None
+    assert row is not None
+    assert (row.values, row.version) == ({"n": 2}, newer)
+
+
+def test_replacing_what_is_not_there_is_a_conflict(table: Table) -> None:
+    version = table.insert("p", "k", {"n": 1})
+    assert version is not None
+    table.delete("p", "k")
+
+    assert table.replace("p", "k", {"n": 2}, version) is None
+
+
+def test_replacing_drops_columns_that_are_gone(table: Table) -> None:
+    """A replaced row is the new row, not a merge of both."""
+    version = table.insert("p", "k", {"old": "x", "kept": "y"})
+    assert version is not None
+
+    table.replace("p", "k", {"kept": "y"}, version)
+
+    row = table.get("p", "k")
+    assert row is not None
+    assert row.values == {"kept": "y"}
+
+
+def test_a_delete_with_a_version_spares_a_later_row(table: Table) -> None:
+    """A slow worker cannot delete what someone wrote after it looked."""
+    old = table.put("p", "k", {"n": 1})
+    table.put("p", "k", {"n": 2})
+
+    table.delete("p", "k", old)
+
+    row = table.get("p", "k")
+    assert row is not None
+    assert row.values == {"n": 2}
+
+
+def test_deleting_what_is_not_there_is_harmless(table: Table) -> None:
+    table.put("p", "other", {"n": 1})
+
+    table.delete("p", "k")
+
+    assert table.get("p", "k") is None
+
+
+def test_reading_a_table_that_was_never_written_finds_nothing(table: Table) -> None:
+    assert table.get("p", "k") is None
+    assert list(table.query("p", limit=10)) == []
+
+
+def test_a_query_stays_within_its_partition_and_bounds_and_sorts(table: Table) -> None:
+    for partition, key in [("p", "c"), ("p", "a"), ("p", "d"), ("p", "b"), ("q", "b")]:
+        table.put(partition, key, {"n": 1})
+
+    found = [(row.partition, row.key) for row in table.query("p", low="b", high="d", limit=10)]
+    limited = [row.key for row in table.query("p", limit=2)]
+
+    assert found == [("p", "b"), ("p", "c")]
+    assert limited == ["a", "b"]
+
+
+def test_a_query_goes_on_beyond_one_page(table: Table) -> None:
+    for index in range(1, 1103):
+        table.put("p", f"{index:05d}", {"n": index})
+
+    keys = [row.key for row in table.query("p", limit=5000)]
+
+    assert (len(keys), keys[0], keys[-1]) == (1102, "00001", "01102")
+
+
+def test_many_are_replaced_except_those_that_moved_on(table: Table) -> None:
+    """In one chunk, a row that changed keeps its change and the others are written."""
+    versions = {key: table.put("p", key, {"n": 0}) for key in ("a", "b", "c")}
+    table.put("p", "b", {"n": 9})
+
+    written = table.replace_many("p", [(key, {"n": 1}, version) for key, version in versions.items()])
+
+    values = {row.key: row.values["n"] for row in table.query("p", limit=10)}
+    assert [version is None for version in written] == [False, True, False]
+    assert values == {"a": 1, "b": 9, "c": 1}
+
+
+def test_more_rows_than_one_transaction_takes_are_replaced_and_deleted(table: Table) -> None:
+    versions = {f"{index:03d}": table.put("p", f"{index:03d}", {"n": 0}) for index in range(130)}
+
+    written = table.replace_many("p", [(key, {"n": 1}, version) for key, version in versions.items()])
+    table.delete_many("p", [(key, str(version)) for key, version in zip(versions, written, strict=True)][:120])
+
+    assert [row.key for row in table.query("p", limit=1000)] == [f"{index:03d}" for index in range(120, 130)]
+
+
+def test_deleting_many_spares_those_that_moved_on(table: Table) -> None:
+    versions = {key: table.put("p", key, {"n": 0}) for key in ("a", "b", "c")}
+    table.put("p", "b", {"n": 9})
+
+    table.delete_many("p", list(versions.items()))
+
+    assert [row.key for row in table.query("p", limit=10)] == ["b"]
+
+
+def test_a_scan_finds_rows_of_every_partition(table: Table) -> None:
+    table.put("p", "k", {"at": "2026-03-01"})
+    table.put("q", "k", {"at": "2026-02-01"})
+    table.put("r", "k", {"at": "2026-03-02"})
+
+    found = {row.partition for row in table.scan("at", "2026-03-01", limit=10)}
+
+    assert found == {"p", "r"}
+
+
+def test_values_come_back_as_they_were(table: Table) -> None:
+    """Text of any language, quotes, empty text, whole numbers and booleans survive."""
+    values: dict[str, str | int | bool] = {"text": "Zürich 'x' \"y\" 🛫 #%/\\?", "empty": "", "n": -5, "flag": True}
+
+    table.put("p", "a key with spaces, 'quotes' and ü", values)
+
+    row = table.get("p", "a key with spaces, 'quotes' and ü")
+    assert row is not None
+    assert row.values == values

@@ -1,0 +1,197 @@
+"""Holds the workspace in memory and the real adapters, on the local workspace, to one suite."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+from databricks.sdk.service import jobs
+
+from functions.adapters import databricks
+from functions.core.databricks_states import Verdict
+from functions.core.errors import (
+    AccessRefusedError,
+    AmbiguousJobError,
+    NotFoundError,
+    RunSubmissionError,
+    ThrottledError,
+    UnknownJobError,
+)
+from functions.core.model import DatabricksRunId, IdempotencyToken, JobKey
+from functions.ports import ModelRegistry, RunSubmitter
+from tests.support.in_memory import InMemoryWorkspace
+from tests.support.workspace import IDENTITY_HEADER, Workspace
+
+TOKEN = IdempotencyToken("a" * 64)
+OTHER = IdempotencyToken("b" * 64)
+MODEL = "main.tidegate.flight_delay"
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Both ports of one workspace, and a way to script the registry's answer."""
+
+    submitter: RunSubmitter
+    models: ModelRegistry
+    set_champion: Callable[[int], None]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    running = Workspace(tmp_path_factory.mktemp("workspace")).start()
+    client = running.client()
+    for name in ("tidegate-test-scoring", "TIDEGATE-TEST-SCORING", "tidegate-test-twice", "tidegate-test-twice"):
+        task = jobs.Task(task_key="only", notebook_task=jobs.NotebookTask(notebook_path="/nothing"))
+        client.jobs.create(name=name, tasks=[task])
+    try:
+        yield running
+    finally:
+        running.kill()
+
+
+@pytest.fixture
+def real(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Ports:
+    monkeypatch.setenv("IDENTITY_ENDPOINT", f"{workspace.url}/msi/token")
+    monkeypatch.setenv("IDENTITY_HEADER", IDENTITY_HEADER)
+    monkeypatch.setenv("DATABRICKS_TOKEN", "a-token-that-must-not-be-used")
+    workspace.api("DELETE", "/_faults")
+    connection = databricks.Workspace(workspace.url)
+
+    def set_champion(version: int) -> None:
+        path = ".*/unity-catalog/models/.*/aliases/champion"
+        workspace.fault(method="GET", path=path, times=100, action={"status": 200, "body": {"version": version}})
+
+    return Ports(
+        databricks.DatabricksJobs(connection, environment="test"), databricks.DatabricksModels(connection), set_champion
+    )
+
+
+@pytest.fixture(params=["memory", pytest.param("local workspace", marks=pytest.mark.integration)])
+def ports(request: pytest.FixtureRequest) -> Ports:
+    if request.param != "memory":
+        ports: Ports = request.getfixturevalue("real")
+        return ports
+    memory = InMemoryWorkspace(["scoring", "twice", "twice"])
+
+    def set_champion(version: int) -> None:
+        memory.models[MODEL, "champion"] = str(version)
+
+    return Ports(memory, memory, set_champion)
+
+
+def test_one_token_is_one_run(ports: Ports) -> None:
+    """R22: the same token again, whoever sends it, gives the run that it started."""
+    first = ports.submitter.submit(JobKey("scoring"), TOKEN, {"run_id": "x"})
+    second = ports.submitter.submit(JobKey("scoring"), TOKEN, {"run_id": "x"})
+    other = ports.submitter.submit(JobKey("scoring"), OTHER, {"run_id": "y"})
+
+    assert first == second
+    assert other != first
+
+
+def test_a_job_is_found_by_its_exact_name(ports: Ports) -> None:
+    """A job that differs in case only, or is of another environment, is another job."""
+    assert ports.submitter.find_job(JobKey("scoring")) == ports.submitter.find_job(JobKey("scoring"))
+
+
+def test_an_unknown_job_is_named_with_those_that_are_known(ports: Ports) -> None:
+    with pytest.raises(UnknownJobError, match="scoring"):
+        ports.submitter.find_job(JobKey("training"))
+
+
+def test_two_jobs_of_one_name_are_an_error(ports: Ports) -> None:
+    with pytest.raises(AmbiguousJobError):
+        ports.submitter.submit(JobKey("twice"), TOKEN, {})
+
+
+def test_an_unknown_run_is_not_found(ports: Ports) -> None:
+    with pytest.raises(NotFoundError):
+        ports.submitter.status(DatabricksRunId(424242))
+
+
+def test_runs_that_have_not_ended_are_listed_by_job(ports: Ports) -> None:
+    run = ports.submitter.submit(JobKey("scoring"), IdempotencyToken("1" * 64), {})
+
+    active = ports.submitter.active(JobKey("scoring"))
+
+    is_open = ports.submitter.status(run).verdict is Verdict.OPEN
+    assert run in active or not is_open
+    assert f"/runs/{run}" in ports.submitter.page_of(JobKey("scoring"), run)
+
+
+def test_an_alias_names_a_version(ports: Ports) -> None:
+    ports.set_champion(12)
+
+    assert ports.models.resolve(MODEL, "champion") == "12"
+
+
+@pytest.mark.integration
+def test_a_run_whose_notebook_is_missing_has_failed_for_good(real: Ports) -> None:
+    run = real.submitter.submit(JobKey("scoring"), IdempotencyToken("c" * 64), {})
+
+    status = real.submitter.status(run)
+
+    assert status.verdict in {Verdict.OPEN, Verdict.FAILED_PERMANENT}
+    assert status.run_page_url.startswith("http")
+
+
+@pytest.mark.integration
+def test_a_refusal_is_not_slept_through(real: Ports, workspace: Workspace) -> None:
+    """R23: no thread sleeps; the delay that was asked for reaches the caller."""
+    import time
+
+    real.submitter.find_job(JobKey("scoring"))
+    action = {"status": 429, "retry_after": 30, "body": {"error_code": "REQUEST_LIMIT_EXCEEDED", "message": "slow"}}
+    workspace.fault(method="POST", path=".*/jobs/run-now", times=1, action=action)
+    began = time.monotonic()
+
+    with pytest.raises(ThrottledError) as raised:
+        real.submitter.submit(JobKey("scoring"), IdempotencyToken("d" * 64), {})
+
+    assert raised.value.retry_after_s == 30.0
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.integration
+def test_a_lost_answer_is_transient_and_the_repeat_finds_the_run(real: Ports, workspace: Workspace) -> None:
+    real.submitter.find_job(JobKey("scoring"))
+    token = IdempotencyToken("e" * 64)
+    workspace.fault(method="POST", path=".*/jobs/run-now", times=1, action={"drop_response": True})
+
+    with pytest.raises(RunSubmissionError):
+        real.submitter.submit(JobKey("scoring"), token, {"run_id": "lost"})
+    first = real.submitter.submit(JobKey("scoring"), token, {"run_id": "lost"})
+    second = real.submitter.submit(JobKey("scoring"), token, {"run_id": "lost"})
+
+    assert first == second
+
+
+@pytest.mark.integration
+def test_a_missing_role_is_said(real: Ports, workspace: Workspace) -> None:
+    action = {"status": 403, "body": {"error_code": "PERMISSION_DENIED", "message": "no CAN_MANAGE_RUN"}}
+    real.submitter.find_job(JobKey("scoring"))
+    workspace.fault(method="POST", path=".*/jobs/run-now", times=1, action=action)
+
+    with pytest.raises(AccessRefusedError, match="CAN_MANAGE_RUN"):
+        real.submitter.submit(JobKey("scoring"), IdempotencyToken("f" * 64), {})
+
+
+@pytest.mark.integration
+def test_no_model_yet_is_none(real: Ports, workspace: Workspace) -> None:
+    action = {"status": 404, "body": {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no such alias"}}
+    workspace.fault(method="GET", path=".*/unity-catalog/models/.*", times=1, action=action)
+
+    assert real.models.resolve("main.tidegate.nothing", "champion") is None
+
+
+@pytest.mark.integration
+def test_a_job_that_was_deployed_again_is_found_again(real: Ports, workspace: Workspace) -> None:
+    """The remembered id is not believed for ever."""
+    client = workspace.client()
+    task = jobs.Task(task_key="only", notebook_task=jobs.NotebookTask(notebook_path="/nothing"))
+    old = client.jobs.create(name="tidegate-test-moved", tasks=[task]).job_id
+    assert real.submitter.find_job(JobKey("moved")) == old
+    assert old is not None
+    client.jobs.delete(old)
+    client.jobs.create(name="tidegate-test-moved", tasks=[task])
+
+    assert real.submitter.submit(JobKey("moved"), IdempotencyToken("0" * 64), {})

@@ -1,0 +1,240 @@
+"""Drives the control plane on the real Functions host: files in, runs, scores, completion events, HTTP."""
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from functions.core.model import ArrivalState, Outcome
+from tests.support.azurite import ACCOUNT
+from tests.support.functions_host import functions_host_running, until
+from tests.support.plane_cloud import _APP, PlaneCloud, plane_cloud
+
+pytestmark = pytest.mark.integration
+
+FUNCTIONS = {
+    "arrivals",
+    "arrivals_poison",
+    "completions",
+    "completions_poison",
+    "dispatch",
+    "dispatch_poison",
+    "health",
+    "health_details",
+    "list_runs",
+    "reconciler",
+    "request_run",
+    "retry_run",
+    "schedule_flight_delay_training_monthly_retraining",
+    "show_run",
+}
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlaneCloud]:
+    with plane_cloud(tmp_path_factory.mktemp("plane")) as running:
+        yield running
+
+
+def test_the_app_has_exactly_these_functions(cloud: PlaneCloud) -> None:
+    """R68: Microsoft's runtime indexes the app; one function lost is a failed test, not a silent deployment."""
+    listed = cloud.host.request("GET", "/admin/functions", key=cloud.host.master_key).json()
+
+    assert {function["name"] for function in listed} == FUNCTIONS
+
+
+def test_a_file_becomes_scores_and_one_announced_end(cloud: PlaneCloud) -> None:
+    cloud.upload("complete.parquet")
+
+    run = cloud.ended(cloud.run_of("complete.parquet").id)
+
+    assert (run.outcome, run.attempt, run.model_version) == (Outcome.COMPLETED, 1, "7")
+    (arrival,) = cloud.ledger.arrivals_of_path(ACCOUNT, "input", "flights/new/complete.parquet")
+    assert arrival.value.state is ArrivalState.SCORED
+    status, document = cloud.api("GET", f"/runs/{run.id}")
+    assert (status, document["outcome"], document["scores_url"]) == (200, "completed", run.output_url)
+
+
+def test_a_notebook_that_never_reports_is_announced_by_the_reconciler(cloud: PlaneCloud) -> None:
+    """R54: within a minute, whoever failed to say so."""
+    began = time.monotonic()
+    cloud.upload("silent.parquet")
+
+    run = cloud.ended(cloud.run_of("silent.parquet").id)
+
+    assert run.outcome is Outcome.FAILED
+    assert run.completion is not None
+    assert run.completion.announced_by == "control_plane"
+    assert time.monotonic() - began < 60
+
+
+def test_a_lost_answer_leaves_one_run(cloud: PlaneCloud) -> None:
+    """R22: Databricks started the run, the answer was lost; the persisted token finds that very run."""
+    cloud.workspace.fault(method="POST", path=".*/jobs/run-now", times=1, action={"drop_response": True})
+    cloud.upload("lost.parquet")
+
+    run = cloud.ended(cloud.run_of("lost.parquet").id)
+
+    assert run.outcome is Outcome.COMPLETED
+    assert cloud.databricks_runs(str(run.token)) == 1
+
+
+def test_a_refused_start_is_repeated_after_the_time_that_was_asked_for(cloud: PlaneCloud) -> None:
+    """R23."""
+    action = {"status": 429, "retry_after": 3, "body": {"error_code": "REQUEST_LIMIT_EXCEEDED", "message": "slow"}}
+    cloud.workspace.fault(method="POST", path=".*/jobs/run-now", times=1, action=action)
+    cloud.upload("throttled.parquet")
+
+    run = cloud.ended(cloud.run_of("throttled.parquet").id)
+
+    assert run.outcome is Outcome.COMPLETED
+    assert run.submitted_at is not None
+    assert (run.submitted_at - run.created_at).total_seconds() >= 3
+
+
+def test_what_is_no_event_is_quarantined_with_its_reason(cloud: PlaneCloud) -> None:
+    queue = cloud.queues.get_queue_client("arrivals")
+
+    queue.send_message(base64.b64encode(b"this is no event").decode())
+
+    kept = until(
+        lambda: [message for message in cloud.ledger.quarantined(limit=10) if message.queue == "arrivals"],
+        what="a quarantined message",
+    )
+    container, path = kept[0].url.split("/", 4)[3:]
+    document = json.loads(cloud.blobs.get_blob_client(container, path).download_blob().readall())
+    assert document["message"] == "this is no event"
+    assert "JSON" in kept[0].reason
+
+
+def test_a_file_that_no_route_wants_is_recorded_with_the_reason(cloud: PlaneCloud) -> None:
+    cloud.blobs.get_blob_client("input", "elsewhere/x.parquet").upload_blob(b"x")
+
+    (arrival,) = until(
+        lambda: cloud.ledger.arrivals_of_path(ACCOUNT, "input", "elsewhere/x.parquet"), what="the arrival"
+    )
+
+    assert arrival.value.state is ArrivalState.IGNORED
+    assert "no route matches" in (arrival.value.reason or "")
+
+
+def test_a_run_is_asked_for_once_per_idempotency_key(cloud: PlaneCloud) -> None:
+    """R06: 202 with id and status URL; the same key is the same run; another body under it is refused."""
+    url = cloud.upload("asked.parquet")
+    cloud.ended(cloud.run_of("asked.parquet").id)
+    body = {"pipeline": "flight_delay_scoring", "files": [url]}
+    key = {"Idempotency-Key": "ask-1"}
+
+    first = cloud.api("POST", "/runs", body, **key)
+    second = cloud.api("POST", "/runs", body, **key)
+    other = cloud.api("POST", "/runs", {"pipeline": "flight_delay_scoring"}, **key)
+
+    assert (first[0], second[0], other[0]) == (202, 202, 400)
+    assert first[1]["id"] == second[1]["id"]
+    assert first[1]["status_url"] == f"{cloud.host.url}/api/runs/{first[1]['id']}"
+    assert cloud.ended(first[1]["id"]).outcome is Outcome.COMPLETED
+
+
+def test_a_dry_run_explains_and_starts_nothing(cloud: PlaneCloud) -> None:
+    url = cloud.upload("dry.parquet")
+    cloud.ended(cloud.run_of("dry.parquet").id)
+
+    status, document = cloud.api(
+        "POST", "/runs?dry_run=1", {"pipeline": "flight_delay_scoring", "files": [url]}, **{"Idempotency-Key": "dry-1"}
+    )
+
+    assert (status, document["decision"]["action"]) == (200, "start")
+    assert document["run"]["files"] == [url]
+    assert cloud.api("GET", f"/runs/{document['run']['id']}")[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "fields"),
+    [
+        (b"no json", {"body"}),
+        (json.dumps({"pipeline": "nobody", "colour": "red"}).encode(), {"pipeline", "colour"}),
+        (
+            json.dumps({"pipeline": "flight_delay_scoring", "stages": {"cooking": True, "publish": "yes"}}).encode(),
+            {"stages.cooking", "stages.publish"},
+        ),
+    ],
+)
+def test_a_wrong_request_lists_every_bad_field(cloud: PlaneCloud, body: bytes, fields: set[str]) -> None:
+    status, document = cloud.api("POST", "/runs", body)
+
+    assert status == 400
+    assert {error["field"] for error in document["errors"]} == fields
+
+
+@pytest.mark.parametrize("path", ["/runs/nothing", "/runs/flight_delay_scoring-20260101T000000Z-0123456789ab"])
+def test_an_unknown_run_is_not_found(cloud: PlaneCloud, path: str) -> None:
+    assert cloud.api("GET", path)[0] == 404
+
+
+def test_a_run_that_completed_is_not_done_again(cloud: PlaneCloud) -> None:
+    cloud.upload("done.parquet")
+    run = cloud.ended(cloud.run_of("done.parquet").id)
+
+    status, document = cloud.api("POST", f"/runs/{run.id}/retry")
+
+    assert status == 409
+    assert "RejectRetryOfSuccess" in document["error"]
+
+
+def test_runs_are_listed_newest_first_and_wrong_questions_refused(cloud: PlaneCloud) -> None:
+    cloud.upload("listed.parquet")
+    run = cloud.run_of("listed.parquet")
+
+    status, document = cloud.api("GET", "/runs?pipeline=flight_delay_scoring&limit=1000")
+
+    assert status == 200
+    assert run.id in [item["id"] for item in document["runs"]]
+    assert cloud.api("GET", "/runs?limit=many")[0] == 400
+    assert cloud.api("GET", "/runs?pipeline=nobody")[0] == 404
+
+
+def test_health_is_green(cloud: PlaneCloud) -> None:
+    reply = cloud.host.request("GET", "/api/health")
+
+    assert (reply.status, reply.json()) == (200, {"status": "green", "problems": []})
+
+
+def test_the_worker_is_killed_and_nothing_is_lost(cloud: PlaneCloud) -> None:
+    """A SIGKILL in the middle of a burst: each file is scored by exactly one run."""
+    import os
+    import signal
+
+    names = [f"burst-{index}.parquet" for index in range(6)]
+    for index, name in enumerate(names):
+        cloud.upload(name)
+        if index == 3:
+            os.kill(cloud.host.worker_pid, signal.SIGKILL)
+
+    runs = [cloud.ended(cloud.run_of(name, within_s=90).id, within_s=90) for name in names]
+
+    assert {run.outcome for run in runs} == {Outcome.COMPLETED}
+    assert all(cloud.databricks_runs(str(run.token)) == 1 for run in runs)
+
+
+def test_with_a_setting_missing_health_is_red_and_nothing_listens(cloud: PlaneCloud) -> None:
+    """Messages stay where they are until the setting is there; every missing one is named."""
+    settings = {
+        name: value for name, value in cloud.settings.items() if not name.startswith(("DATABRICKS", "EVENTGRID"))
+    }
+
+    with functions_host_running(_APP, settings) as host:
+        reply = host.request("GET", "/api/health")
+        listed = host.request("GET", "/admin/functions", key=host.master_key).json()
+
+    assert reply.status == 503
+    assert set(reply.json()["problems"]) == {"DATABRICKS_HOST", "EVENTGRID_TOPIC_ENDPOINT"}
+    assert {function["name"] for function in listed} == {
+        "health",
+        "health_details",
+        "list_runs",
+        "request_run",
+        "retry_run",
+        "show_run",
+    }

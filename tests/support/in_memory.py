@@ -1,0 +1,390 @@
+"""In-memory ports that pass the contract suites of the real ones, with a hook before and after every effect.
+
+`Faults` is called around every single effect, also within a port's method that has several: raising before one is
+a call that never arrived, raising after one is an answer that was lost, and in both cases a process that died there.
+"""
+
+import copy
+import itertools
+import math
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from functions.adapters.table_ledger import TableLedger
+from functions.adapters.tables import StoredRow
+from functions.core.completion import CompletionEvent
+from functions.core.databricks_states import RunStatus, status_of
+from functions.core.errors import AmbiguousJobError, InvalidDocumentError, NotFoundError, Problem, UnknownJobError
+from functions.core.manifest import InputManifest, ManifestPointer, manifest_path
+from functions.core.model import BlobVersion, DatabricksJobId, DatabricksRunId, IdempotencyToken, JobKey
+from functions.core.rows import Row
+from functions.core.scores import ScoresManifest
+from functions.core.work import WorkItem
+
+__all__ = [
+    "Faults",
+    "FixedClock",
+    "InMemoryInputs",
+    "InMemoryManifests",
+    "InMemoryPublisher",
+    "InMemoryQuarantine",
+    "InMemoryQueue",
+    "InMemoryTables",
+    "InMemoryTelemetry",
+    "InMemoryWorkspace",
+    "NoFaults",
+    "make_ledger",
+]
+
+
+class Faults:
+    """Decides what goes wrong; this one lets everything pass. Subclass it and raise."""
+
+    def before(self, call: str) -> None:
+        """Run before the effect of a call such as `tables.runs.insert`."""
+
+    def after(self, call: str) -> None:
+        """Run after it, when the caller has not seen the answer yet."""
+
+
+class NoFaults(Faults):
+    """Lets everything pass."""
+
+
+class _Calls:
+    """Wraps effects in the fault hooks and counts them."""
+
+    def __init__(self, faults: Faults) -> None:
+        self.faults = faults
+        self.counts: Counter[str] = Counter()
+
+    @contextmanager
+    def effect(self, call: str) -> Iterator[None]:
+        self.counts[call] += 1
+        self.faults.before(call)
+        yield
+        self.faults.after(call)
+
+
+class FixedClock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self, now: datetime = datetime(2026, 3, 1, 12, tzinfo=UTC)) -> None:
+        self._now = now
+
+    def now(self) -> datetime:
+        return self._now
+
+    def advance(self, delta: timedelta) -> None:
+        """Move the time, backwards too."""
+        self._now += delta
+
+
+class InMemoryTables:
+    """Implements `Tables`; `partitions` says which partitions each call touched."""
+
+    def __init__(self, faults: Faults | None = None) -> None:
+        self.calls = _Calls(faults or NoFaults())
+        self.partitions: Counter[tuple[str, str]] = Counter()
+        self.rows: dict[str, dict[tuple[str, str], tuple[Row, str]]] = {}
+        self._versions = itertools.count(1)
+        self._lock = threading.RLock()
+
+    def table(self, name: str) -> "InMemoryTable":
+        self.rows.setdefault(name, {})
+        return InMemoryTable(self, name)
+
+    @contextmanager
+    def touch(self, table: str, call: str, partition: str) -> Iterator[dict[tuple[str, str], tuple[Row, str]]]:
+        """Count one request and give its table."""
+        name = f"tables.{table}.{call}"
+        self.partitions[(table, partition)] += 1
+        self.calls.counts[name] += 1
+        self.calls.faults.before(name)
+        with self._lock:
+            yield self.rows[table]
+        self.calls.faults.after(name)
+
+    def next_version(self) -> str:
+        return f"v{next(self._versions)}"
+
+
+class InMemoryTable:
+    """Implements `Table`."""
+
+    def __init__(self, tables: InMemoryTables, name: str) -> None:
+        self._tables = tables
+        self._name = name
+
+    def insert(self, partition: str, key: str, values: Row) -> str | None:
+        with self._tables.touch(self._name, "insert", partition) as rows:
+            return None if (partition, key) in rows else self._set(rows, partition, key, values)
+
+    def put(self, partition: str, key: str, values: Row) -> str:
+        with self._tables.touch(self._name, "put", partition) as rows:
+            return self._set(rows, partition, key, values)
+
+    def replace(self, partition: str, key: str, values: Row, version: str) -> str | None:
+        with self._tables.touch(self._name, "replace", partition) as rows:
+            is_current = (partition, key) in rows and rows[partition, key][1] == version
+            return self._set(rows, partition, key, values) if is_current else None
+
+    def replace_many(self, partition: str, changes: Sequence[tuple[str, Row, str]]) -> list[str | None]:
+        return [self.replace(partition, key, values, version) for key, values, version in changes]
+
+    def delete(self, partition: str, key: str, version: str | None = None) -> None:
+        with self._tables.touch(self._name, "delete", partition) as rows:
+            if (partition, key) in rows and version in {None, rows[partition, key][1]}:
+                del rows[partition, key]
+
+    def delete_many(self, partition: str, rows: Sequence[tuple[str, str]]) -> None:
+        for key, version in rows:
+            self.delete(partition, key, version)
+
+    def get(self, partition: str, key: str) -> StoredRow | None:
+        with self._tables.touch(self._name, "get", partition) as rows:
+            found = rows.get((partition, key))
+            return None if found is None else StoredRow(partition, key, copy.deepcopy(found[0]), found[1])
+
+    def query(self, partition: str, *, low: str = "", high: str | None = None, limit: int) -> Iterator[StoredRow]:
+        with self._tables.touch(self._name, "query", partition) as rows:
+            keys = sorted(key for of, key in rows if of == partition and key >= low and (high is None or key < high))[
+                :limit
+            ]
+            found = [StoredRow(partition, key, dict(rows[partition, key][0]), rows[partition, key][1]) for key in keys]
+        yield from found
+
+    def scan(self, column: str, low: str, *, limit: int) -> Iterator[StoredRow]:
+        with self._tables.touch(self._name, "scan", "*") as rows:
+            found = [
+                StoredRow(partition, key, dict(values), version)
+                for (partition, key), (values, version) in sorted(rows.items())
+                if str(values.get(column, "")) >= low
+            ][:limit]
+        yield from found
+
+    def _set(self, rows: dict[tuple[str, str], tuple[Row, str]], partition: str, key: str, values: Row) -> str:
+        version = self._tables.next_version()
+        rows[partition, key] = (dict(values), version)
+        return version
+
+
+def make_ledger(tables: InMemoryTables | None = None) -> TableLedger:
+    """Return the real ledger on tables in memory."""
+    return TableLedger(tables if tables is not None else InMemoryTables())
+
+
+class InMemoryQueue:
+    """Implements `WorkQueue`; messages become visible by the clock."""
+
+    def __init__(self, clock: FixedClock, faults: Faults | None = None) -> None:
+        self._clock = clock
+        self.calls = _Calls(faults or NoFaults())
+        self.messages: list[tuple[datetime, WorkItem]] = []
+
+    def enqueue(self, item: WorkItem, *, delay: timedelta = timedelta(0)) -> None:
+        with self.calls.effect("queue.enqueue"):
+            whole = timedelta(seconds=math.ceil(delay.total_seconds()))  # as the queue service takes it
+            self.messages.append((self._clock.now() + whole, item))
+
+    def take(self) -> WorkItem | None:
+        """Return and remove the first visible item, or None."""
+        for index, (visible_at, item) in enumerate(self.messages):
+            if visible_at <= self._clock.now():
+                del self.messages[index]
+                return item
+        return None
+
+    def next_visible_at(self) -> datetime | None:
+        """Return when the next item becomes visible, or None if there is none."""
+        return min((visible_at for visible_at, _ in self.messages), default=None)
+
+
+@dataclass
+class DatabricksRun:
+    """A run in the workspace in memory."""
+
+    id: DatabricksRunId
+    job: JobKey
+    token: IdempotencyToken
+    parameters: dict[str, str]
+    status: RunStatus = field(default_factory=lambda: status_of("RUNNING"))
+
+
+class InMemoryWorkspace:
+    """Implements `RunSubmitter` and `ModelRegistry`; honours idempotency tokens."""
+
+    is_warm = True
+
+    def __init__(self, jobs: Iterable[str] = ("training", "scoring"), faults: Faults | None = None) -> None:
+        self.calls = _Calls(faults or NoFaults())
+        self.jobs: Counter[JobKey] = Counter(JobKey(job) for job in jobs)
+        self.runs: dict[DatabricksRunId, DatabricksRun] = {}
+        self.models: dict[tuple[str, str], str] = {}
+        self._ids = itertools.count(1001)
+        self._lock = threading.Lock()
+
+    def find_job(self, job: JobKey) -> DatabricksJobId:
+        with self.calls.effect("workspace.find_job"):
+            count = self.jobs[job]
+        if count == 0:
+            raise UnknownJobError(job, list(self.jobs))
+        if count > 1:
+            raise AmbiguousJobError(job, list(range(1, count + 1)))
+        return DatabricksJobId(sorted(self.jobs).index(job) + 1)
+
+    def submit(self, job: JobKey, token: IdempotencyToken, parameters: Mapping[str, str]) -> DatabricksRunId:
+        self.find_job(job)
+        with self.calls.effect("workspace.submit"), self._lock:
+            run = next((run for run in self.runs.values() if run.token == token), None)
+            if run is None:
+                run = DatabricksRun(DatabricksRunId(next(self._ids)), job, token, dict(parameters))
+                self.runs[run.id] = run
+        return run.id
+
+    def page_of(self, job: JobKey, run: DatabricksRunId) -> str:
+        return f"https://adb-1.1.azuredatabricks.net/jobs/{job}/runs/{run}"
+
+    def active(self, job: JobKey) -> frozenset[DatabricksRunId]:
+        with self.calls.effect("workspace.active"):
+            return frozenset(run.id for run in self.runs.values() if run.job == job and run.status.verdict.is_open)
+
+    def status(self, run: DatabricksRunId) -> RunStatus:
+        with self.calls.effect("workspace.status"):
+            found = self.runs.get(run)
+        if found is None:
+            raise NotFoundError(f"asking for run {run}", "Run does not exist")
+        return found.status
+
+    def cancel(self, run: DatabricksRunId) -> None:
+        with self.calls.effect("workspace.cancel"):
+            if self.runs[run].status.verdict.is_open:
+                self.runs[run].status = status_of("TERMINATED", "CANCELED", "USER_CANCELED")
+
+    def resolve(self, model_name: str, alias: str) -> str | None:
+        with self.calls.effect("workspace.resolve"):
+            return self.models.get((model_name, alias))
+
+
+class InMemoryInputs:
+    """Implements `InputStore`."""
+
+    def __init__(self, account: str = "tidegatelocal", faults: Faults | None = None) -> None:
+        self.calls = _Calls(faults or NoFaults())
+        self.account = account
+        self.blobs: dict[tuple[str, str, str], BlobVersion] = {}
+
+    def put(self, blob: BlobVersion) -> None:
+        """Upload a version; it replaces the one of the same name."""
+        self.blobs[blob.account, blob.container, blob.path] = blob
+
+    def current_version(self, account: str, container: str, path: str) -> BlobVersion | None:
+        with self.calls.effect("inputs.current_version"):
+            found = self.blobs.get((account, container, path))
+        return None if found is None else replace(found, sequencer=None)
+
+    def list_versions(self, container: str, prefix: str, *, limit: int) -> Sequence[BlobVersion]:
+        with self.calls.effect("inputs.list_versions"):
+            found = [
+                replace(blob, sequencer=None)
+                for (account, of, path), blob in sorted(self.blobs.items())
+                if account == self.account and of == container and path.startswith(prefix) and blob.size_bytes
+            ]
+        return found[:limit]
+
+
+class InMemoryManifests:
+    """Implements `ManifestStore`; `blobs` has every document by URL."""
+
+    def __init__(
+        self, account: str = "tidegatelocal", container: str = "tidegate", faults: Faults | None = None
+    ) -> None:
+        self.calls = _Calls(faults or NoFaults())
+        self._base = f"https://{account}.blob.core.windows.net/{container}"
+        self.blobs: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+
+    def write(self, manifest: InputManifest) -> tuple[ManifestPointer, InputManifest]:
+        url = f"{self._base}/{manifest_path(manifest.pipeline, manifest.run_id)}"
+        with self.calls.effect("manifests.write"), self._lock:
+            kept = InputManifest.from_bytes(self.blobs.setdefault(url, manifest.to_bytes()))
+        return ManifestPointer(url=url, sha256=kept.sha256()), kept
+
+    def read(self, pointer: ManifestPointer) -> InputManifest:
+        with self.calls.effect("manifests.read"):
+            found = self.blobs.get(pointer.url)
+        if found is None:
+            raise NotFoundError("reading an input manifest", f"nothing at {pointer.url!r}")
+        manifest = InputManifest.from_bytes(found)
+        if manifest.sha256() != pointer.sha256:
+            raise InvalidDocumentError([Problem("manifest.sha256", manifest.sha256(), pointer.sha256)])
+        return manifest
+
+    def read_scores(self, output_url: str) -> ScoresManifest | None:
+        with self.calls.effect("manifests.read_scores"):
+            found = self.blobs.get(f"{output_url}/_manifest.json")
+        return None if found is None else ScoresManifest.from_bytes(found)
+
+
+class InMemoryQuarantine:
+    """Implements `Quarantine`."""
+
+    def __init__(self, faults: Faults | None = None) -> None:
+        self.calls = _Calls(faults or NoFaults())
+        self.documents: dict[str, Mapping[str, object]] = {}
+
+    def keep(self, name: str, document: Mapping[str, object]) -> str:
+        with self.calls.effect("quarantine.keep"):
+            self.documents.setdefault(name, document)
+        return f"https://tidegatelocal.blob.core.windows.net/deadletter/{name}"
+
+
+class InMemoryPublisher:
+    """Implements `CompletionPublisher`; `on_publish` is the subscriber."""
+
+    def __init__(self, faults: Faults | None = None) -> None:
+        self.calls = _Calls(faults or NoFaults())
+        self.published: list[CompletionEvent] = []
+        self.on_publish: Callable[[CompletionEvent], None] | None = None
+
+    def publish(self, events: Iterable[CompletionEvent]) -> None:
+        with self.calls.effect("publisher.publish"):
+            for event in events:
+                self.published.append(event)
+                if self.on_publish is not None:
+                    self.on_publish(event)
+
+
+@dataclass
+class InMemorySpan:
+    """A span that was recorded."""
+
+    name: str
+    parent: str | None
+    traceparent: str
+    fields: dict[str, str | float | None]
+
+    def set(self, **fields: str | float | None) -> None:
+        self.fields.update(fields)
+
+
+class InMemoryTelemetry:
+    """Implements `Telemetry` with ids that count up."""
+
+    def __init__(self) -> None:
+        self.spans: list[InMemorySpan] = []
+        self._ids = itertools.count(1)
+
+    @contextmanager
+    def span(
+        self, name: str, *, traceparent: str | None = None, **fields: str | float | None
+    ) -> Iterator[InMemorySpan]:
+        number = next(self._ids)
+        trace_id = traceparent.split("-")[1] if traceparent else f"{number:032x}"
+        span = InMemorySpan(name, traceparent, f"00-{trace_id}-{number:016x}-01", dict(fields))
+        self.spans.append(span)
+        yield span

@@ -1,0 +1,229 @@
+"""Runs the control plane on the real Functions host, with Azurite, Event Grid and a workspace of stand-in notebooks."""
+
+import base64
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from azure.storage.blob import BlobServiceClient
+from azure.storage.queue import QueueServiceClient
+from databricks.sdk.service import jobs
+from databricks.sdk.service.workspace import ImportFormat, Language
+
+from functions.adapters.storage import StorageAccount
+from functions.adapters.table_ledger import TableLedger
+from functions.adapters.tables import AzureTables
+from functions.core.ledger import Run
+from functions.core.model import RunId
+from tests.support.azurite import ACCOUNT, Azurite, azurite_running
+from tests.support.event_grid import TOPIC_KEY, EventGrid, make_config, running_event_grid
+from tests.support.functions_host import FunctionsHost, functions_host_running, until
+from tests.support.workspace import IDENTITY_HEADER, Workspace
+
+__all__ = ["TOPIC", "PlaneCloud", "plane_cloud"]
+
+TOPIC = "tidegate-completions"
+_APP = Path(__file__).parents[2]
+
+# What a scoring notebook does, without Spark: writes the manifest of its scores, reports, exits.
+_NOTEBOOK = """# Databricks notebook source
+import json, os, time, urllib.request
+from datetime import UTC, datetime
+from azure.storage.blob import BlobServiceClient
+p = request["parameters"]
+blobs = BlobServiceClient.from_connection_string("{blob_connection}")
+now = datetime.now(UTC).isoformat()
+manifest_path = p["manifest_url"].split("/", 4)[4]
+inputs = json.loads(blobs.get_blob_client("tidegate", manifest_path).download_blob().readall())
+names = [file["path"] for file in inputs["files"]]
+if any("silent" in name for name in names):
+    raise RuntimeError("this notebook never reports")
+model = {{"name": p["model_name"], "version": p["model_version"], "mlflow_run_id": None, "is_champion": None}}
+refs = [{{"url": file["url"], "etag": file["etag"]}} for file in inputs["files"][:20]]
+seen = {{"manifest_url": p["manifest_url"], "manifest_sha256": p["manifest_sha256"], "batch_id": p["batch_id"],
+        "file_count": len(names), "files": refs}}
+scores = json.dumps({{"schema_version": 1, "run_id": p["run_id"], "attempt": int(p["attempt"]),
+    "pipeline": p["pipeline"], "batch_id": p["batch_id"], "created_at": now, "model": model, "inputs": seen,
+    "columns": [{{"name": "delay", "type": "double", "nullable": False}}], "score_column": "delay",
+    "rows_in": 10, "rows_scored": 10, "rows_quarantined": 0, "null_scores": 0,
+    "files": [{{"url": p["output_url"] + "/part-0.parquet", "etag": "0x1", "size_bytes": 1}}],
+    "quarantine_files": []}}).encode()
+container, path = p["output_url"].split("/", 4)[3:]
+blobs.get_blob_client(container, path + "/_manifest.json").upload_blob(scores, overwrite=True)
+import hashlib
+outputs = {{"scores_url": p["output_url"], "manifest_url": p["output_url"] + "/_manifest.json",
+           "manifest_sha256": hashlib.sha256(scores).hexdigest(), "rows_in": 10, "rows_scored": 10,
+           "rows_quarantined": 0}}
+data = {{"schema_version": 1, "run_id": p["run_id"], "attempt": int(p["attempt"]), "outcome": "completed",
+        "reason": None, "pipeline": p["pipeline"], "kind": p["kind"], "environment": p["environment"],
+        "token": p["token"], "databricks_run_id": request["run_id"], "model": model, "inputs": seen,
+        "outputs": outputs, "stages": [], "metrics": {{}}, "announced_by": "notebook"}}
+event = {{"specversion": "1.0", "id": p["run_id"] + "." + p["attempt"] + ".completed",
+         "source": "/tidegate/" + p["environment"], "type": "tidegate.scoring.completed",
+         "subject": "pipelines/" + p["pipeline"] + "/runs/" + p["run_id"], "time": now,
+         "datacontenttype": "application/json", "dataschema": "urn:tidegate:schema:completion-event:1",
+         "traceparent": p["traceparent"], "data": data}}
+call = urllib.request.Request("{topic}", data=json.dumps([event]).encode(), method="POST",
+    headers={{"aeg-sas-key": "{topic_key}", "Content-Type": "application/cloudevents-batch+json; charset=utf-8"}})
+urllib.request.urlopen(call).read()
+dbutils.notebook.exit("done")
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaneCloud:
+    """The running parts, and what a test asks of them."""
+
+    azurite: Azurite
+    event_grid: EventGrid
+    workspace: Workspace
+    host: FunctionsHost
+    settings: dict[str, str]
+    ledger: TableLedger
+    blobs: BlobServiceClient
+    queues: QueueServiceClient
+
+    def upload(self, name: str, data: bytes = b"flights") -> str:
+        """Upload a file that the scoring route wants, through the proxy that raises events; return its URL."""
+        self.blobs.get_blob_client("input", f"flights/new/{name}").upload_blob(data, overwrite=True)
+        return f"https://{ACCOUNT}.blob.core.windows.net/input/flights/new/{name}"
+
+    def run_of(self, name: str, *, within_s: float = 40.0) -> Run:
+        """Return the run that a file was assigned to."""
+
+        def look() -> Run | None:
+            for entry in self.ledger.arrivals_of_path(ACCOUNT, "input", f"flights/new/{name}"):
+                if entry.value.run_id is not None and (run := self.ledger.get_run(entry.value.run_id)) is not None:
+                    return run.value
+            return None
+
+        run = until(look, deadline_s=within_s, what=f"a run of {name}")
+        assert run is not None
+        return run
+
+    def ended(self, run_id: RunId, *, within_s: float = 60.0) -> Run:
+        """Return a run once its story is over."""
+
+        def look() -> Run | None:
+            entry = self.ledger.get_run(run_id)
+            return entry.value if entry is not None and entry.value.is_story_over else None
+
+        run = until(look, deadline_s=within_s, what=f"the end of {run_id}")
+        assert run is not None
+        return run
+
+    def api(self, method: str, path: str, body: object = None, **headers: str) -> tuple[int, Any]:
+        """Call the app's HTTP API with its key."""
+        data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        reply = self.host.request(method, f"/api{path}", key=self.host.default_key, body=data, headers=headers)
+        return reply.status, reply.json() if reply.body else None
+
+    def databricks_runs(self, token: str) -> int:
+        """Return how many runs of one token the workspace has."""
+        runs = self.workspace.client().jobs.list_runs(expand_tasks=False)
+        return sum(1 for run in runs for value in run.job_parameters or [] if value.value == token)
+
+
+@contextmanager
+def plane_cloud(folder: Path) -> Iterator[PlaneCloud]:
+    """Yield a running control plane; everything ends with it."""
+    with azurite_running() as azurite, _event_grid(azurite, folder / "event_grid") as event_grid:
+        workspace = Workspace(folder / "workspace").start()
+        try:
+            _deploy(workspace, azurite, event_grid)
+            settings = _settings(azurite, event_grid, workspace)
+            with functions_host_running(_APP, settings) as host:
+                storage = StorageAccount(connection_string=azurite.connection_string)
+                yield PlaneCloud(
+                    azurite=azurite,
+                    event_grid=event_grid,
+                    workspace=workspace,
+                    host=host,
+                    settings=settings,
+                    ledger=TableLedger(AzureTables(storage, prefix="tidegate")),
+                    blobs=BlobServiceClient.from_connection_string(settings["TIDEGATE_STORAGE"]),
+                    queues=QueueServiceClient.from_connection_string(azurite.connection_string),
+                )
+                storage.close()
+        finally:
+            workspace.kill()
+
+
+@contextmanager
+def _event_grid(azurite: Azurite, folder: Path) -> Iterator[EventGrid]:
+    queues = QueueServiceClient.from_connection_string(azurite.connection_string)
+    for queue in ("arrivals", "dispatch", "completions"):
+        queues.create_queue(queue)
+    blobs = BlobServiceClient.from_connection_string(azurite.connection_string)
+    for container in ("input", "scores", "tidegate", "deadletter"):
+        blobs.create_container(container)
+    retry = {"max_delivery_attempts": 30, "event_ttl_minutes": 1440}
+    config = make_config(
+        azurite,
+        topics=[{"name": TOPIC, "key": TOPIC_KEY, "input_schema": "CloudEventSchemaV1_0"}],
+        subscriptions=[
+            {
+                "name": name,
+                "source": source,
+                "destination": {"type": "StorageQueue", "queue": name},
+                "event_schema": schema,
+                "filter": {"includedEventTypes": types},
+                "retry": retry,
+                "dead_letter_container": "deadletter",
+            }
+            for name, source, schema, types in (
+                ("arrivals", "storage", "EventGridSchema", ["Microsoft.Storage.BlobCreated"]),
+                ("completions", TOPIC, "CloudEventSchemaV1_0", None),
+            )
+        ],
+    )
+    with running_event_grid(config, folder) as event_grid:
+        yield event_grid
+
+
+def _deploy(workspace: Workspace, azurite: Azurite, event_grid: EventGrid) -> None:
+    source = _NOTEBOOK.format(
+        blob_connection=azurite.connection_string_with(blob_endpoint=event_grid.blob_endpoint),
+        topic=event_grid.topic_endpoint(TOPIC),
+        topic_key=TOPIC_KEY,
+    )
+    client = workspace.client()
+    client.workspace.mkdirs("/Tidegate")
+    client.workspace.import_(
+        "/Tidegate/scoring",
+        content=base64.b64encode(source.encode()).decode(),
+        format=ImportFormat.SOURCE,
+        language=Language.PYTHON,
+        overwrite=True,
+    )
+    for name in ("scoring", "training"):
+        task = jobs.Task(task_key=name, notebook_task=jobs.NotebookTask(notebook_path="/Tidegate/scoring"))
+        client.jobs.create(
+            name=f"tidegate-local-{name}", tasks=[task], max_concurrent_runs=50, queue=jobs.QueueSettings(enabled=True)
+        )
+    # There is no MLflow behind this workspace: the registry's answer is scripted.
+    workspace.fault(
+        method="GET",
+        path=".*/unity-catalog/models/.*/aliases/champion",
+        times=100_000,
+        action={"status": 200, "body": {"model_name": "flight_delay", "version": 7}},
+    )
+
+
+def _settings(azurite: Azurite, event_grid: EventGrid, workspace: Workspace) -> dict[str, str]:
+    connection = azurite.connection_string_with(blob_endpoint=event_grid.blob_endpoint)
+    return {
+        "FUNCTIONS_WORKER_RUNTIME": "python",
+        "AzureWebJobsStorage": connection,
+        "TIDEGATE_STORAGE": connection,
+        "TIDEGATE_ENVIRONMENT": "local",
+        "TIDEGATE_RECONCILE_SCHEDULE": "*/5 * * * * *",
+        "DATABRICKS_HOST": workspace.url,
+        "IDENTITY_ENDPOINT": f"{workspace.url}/msi/token",
+        "IDENTITY_HEADER": IDENTITY_HEADER,
+        "EVENTGRID_TOPIC_ENDPOINT": event_grid.topic_endpoint(TOPIC),
+        "EVENTGRID_TOPIC_KEY": TOPIC_KEY,
+    }

@@ -1,0 +1,211 @@
+"""Tests the command line without a cloud: what it prints, how it fails, how fast it answers."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from local.supervisor.folders import REPOSITORY, Folders
+from local.supervisor.ports import PORT_NAMES
+from local.supervisor.settings import make_settings, save_settings
+
+_EVENT = {
+    "topic": "/subscriptions/0/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/tidegatelocal",
+    "subject": "/blobServices/default/containers/input/blobs/flights/new/2013-06.parquet",
+    "eventType": "Microsoft.Storage.BlobCreated",
+    "eventTime": "2026-01-13T17:18:13.1647262Z",
+    "id": "93902694-901e-008f-6f95-7153a806873c",
+    "data": {
+        "api": "PutBlob",
+        "eTag": "0x8D83FACDC0C3402",
+        "contentType": "application/octet-stream",
+        "contentLength": 524288,
+        "blobType": "BlockBlob",
+        "url": "https://tidegatelocal.blob.core.windows.net/input/flights/new/2013-06.parquet",
+        "sequencer": "00000000000000000000000000000001",
+    },
+    "dataVersion": "",
+    "metadataVersion": "1",
+}
+
+
+def _tidegate(
+    *arguments: str, state_dir: Path | None = None, standard_input: str = ""
+) -> "subprocess.CompletedProcess[str]":
+    environ = {**os.environ, "TIDEGATE_LOCAL_DIR": str(state_dir or "/nonexistent"), "NO_COLOR": "1", "COLUMNS": "200"}
+    return subprocess.run(
+        [sys.executable, "-m", "cli.main", *arguments],
+        cwd=REPOSITORY,
+        env=environ,
+        input=standard_input,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def _event_file(folder: Path, **changes: object) -> Path:
+    path = folder / "event.json"
+    path.write_text(json.dumps([{**_EVENT, **changes}]))
+    return path
+
+
+def test_help_lists_every_command() -> None:
+    done = _tidegate("--help")
+
+    assert done.returncode == 0
+    for command in (
+        "up", "down", "status", "env", "logs", "demo", "runs", "explain", "trace", "check", "deploy",
+    ):  # fmt: skip
+        assert f" {command} " in done.stdout
+
+
+def test_the_command_line_imports_nothing_heavy_before_it_knows_the_command() -> None:
+    """Help and errors answer at once; clients, data frames and servers are imported by the command that needs them."""
+    script = "import sys, cli.main; print(sorted({name.partition('.')[0] for name in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+
+    for heavy in ("azure", "databricks", "mlflow", "pandas", "pyarrow", "aiohttp", "requests", "rich"):
+        assert f"'{heavy}'" not in loaded.stdout
+
+
+@pytest.mark.parametrize(
+    "command", [("env",), ("runs",), ("runs", "--json"), ("deploy",), ("trace", "https://a.blob.core.windows.net/c/p")]
+)
+def test_commands_that_need_the_cloud_say_how_to_start_it(tmp_path: Path, command: tuple[str, ...]) -> None:
+    done = _tidegate(*command, state_dir=tmp_path)
+
+    assert done.returncode == 1
+    assert done.stderr == "Error: the local cloud is not running; start it with `make up` (or `tidegate up`)\n"
+    assert done.stdout == ""
+
+
+def test_status_of_a_stopped_cloud_has_an_exit_code_of_its_own(tmp_path: Path) -> None:
+    text, document = _tidegate("status", state_dir=tmp_path), _tidegate("status", "--json", state_dir=tmp_path)
+
+    assert text.returncode == document.returncode == 3
+    assert "not running" in text.stdout
+    assert json.loads(document.stdout) == {"state": "stopped"}
+
+
+def test_down_without_a_cloud_is_harmless(tmp_path: Path) -> None:
+    done = _tidegate("down", state_dir=tmp_path)
+
+    assert (done.returncode, done.stdout) == (0, "The local cloud is not running.\n")
+
+
+def test_the_environment_has_exactly_the_documented_names_in_order() -> None:
+    settings = make_settings({name: 20000 + offset for offset, name in enumerate(PORT_NAMES)})
+
+    environment = settings.environment()
+
+    assert list(environment) == [
+        "AZURE_STORAGE_CONNECTION_STRING",
+        "DATABRICKS_HOST",
+        "DATABRICKS_TOKEN",
+        "MLFLOW_TRACKING_URI",
+        "TIDEGATE_API_URL",
+        "TIDEGATE_API_KEY",
+        "EVENTGRID_TOPIC_ENDPOINT",
+        "EVENTGRID_TOPIC_KEY",
+        "INPUT_CONTAINER",
+        "SCORES_CONTAINER",
+    ]
+    assert all(value and "\n" not in value for value in environment.values())
+
+
+def test_two_clouds_have_different_secrets() -> None:
+    ports = {name: 20000 + offset for offset, name in enumerate(PORT_NAMES)}
+
+    one, other = make_settings(ports), make_settings(ports)
+
+    assert one.account_key != other.account_key
+    assert one.databricks_token != other.databricks_token
+    assert one.function_key != one.master_key
+
+
+def test_settings_are_not_taken_for_a_running_cloud(tmp_path: Path) -> None:
+    folders = Folders(state_dir=tmp_path)
+    folders.make()
+    save_settings(folders.settings, make_settings(dict.fromkeys(PORT_NAMES, 20000)))
+
+    assert _tidegate("env", state_dir=tmp_path).returncode == 1
+
+
+def test_explain_prints_decision_run_and_route_without_a_cloud(tmp_path: Path) -> None:
+    done = _tidegate("explain", str(_event_file(tmp_path)), "--json", "--model-version", "7", state_dir=tmp_path)
+
+    document = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert document["decision"]["pipeline"] == "flight_delay_scoring"
+    assert document["then"]["action"] == "start"
+    assert document["run"]["parameters"]["model_version"] == "7"
+    assert len(document["run"]["token"]) == 64
+    assert not (tmp_path / "run").exists()
+
+
+def test_explain_does_not_invent_the_model_version(tmp_path: Path) -> None:
+    done = _tidegate("explain", str(_event_file(tmp_path)), "--json")
+
+    document = json.loads(done.stdout)
+    assert document["then"]["model_version"] is None
+    assert "run" not in document
+
+
+def test_explain_gives_the_reason_for_what_starts_nothing(tmp_path: Path) -> None:
+    subject = "/blobServices/default/containers/input/blobs/flights/new/2013-06.csv"
+    data = {**_EVENT["data"], "url": "https://tidegatelocal.blob.core.windows.net/input/flights/new/2013-06.csv"}  # type: ignore[dict-item] # a literal above
+
+    done = _tidegate("explain", str(_event_file(tmp_path, subject=subject, data=data)))
+
+    assert done.returncode == 0
+    assert "action: skip" in done.stdout
+    assert "no route matches the blob" in done.stdout
+
+
+def test_explain_reads_standard_input_and_refuses_what_is_no_event() -> None:
+    done = _tidegate("explain", "-", standard_input='{"a": 1}')
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert "event.eventType: got nothing, expected an event type of Microsoft.Storage" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_explain_of_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
+    done = _tidegate("explain", str(tmp_path / "none.json"))
+
+    assert done.returncode == 1
+    assert "No such file or directory" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_check_tells_every_mistake_at_once(tmp_path: Path) -> None:
+    config = tmp_path / "pipelines.toml"
+    config.write_text('schema = 1\n[pipelines.p]\nkind = "guessing"\njob = "nonsense"\ncolour = "red"\n')
+
+    done = _tidegate("check", str(config))
+
+    assert done.returncode == 1
+    for part in ("guessing", "nonsense", "colour"):
+        assert part in done.stderr
+
+
+def test_check_accepts_the_repositorys_own_configuration() -> None:
+    done = _tidegate("check")
+
+    assert done.returncode == 0, done.stderr
+    assert "flight_delay_scoring: scoring, job scoring" in done.stdout
+
+
+@pytest.mark.parametrize(("port_base", "told"), [("80", "80"), ("65530", "65536")])
+def test_a_port_base_that_cannot_be_is_refused(tmp_path: Path, port_base: str, told: str) -> None:
+    done = _tidegate("up", "--port-base", port_base, state_dir=tmp_path)
+
+    assert done.returncode == 1
+    assert f"--port-base: '{told}' is no port from 1024 to 65535" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,403 @@
+"""Holds the documents between the two sides to their schemas, and their readers to refusing everything else."""
+
+import json
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from functions.core.completion import MAX_EVENT_BYTES, CompletionEvent, completion_event_id
+from functions.core.errors import InvalidDocumentError
+from functions.core.lineage import FileRef, InputsRef, ModelRef, OutputsRef, StageResult
+from functions.core.manifest import InputManifest, ManifestFile, ManifestPointer, manifest_of, manifest_path
+from functions.core.model import (
+    BatchId,
+    BlobVersion,
+    DatabricksRunId,
+    IdempotencyToken,
+    Outcome,
+    PipelineKey,
+    RunId,
+    RunKind,
+    Stage,
+    StageOutcome,
+)
+from functions.core.scores import ScoresManifest, WantedScores, verify
+from functions.core.work import WorkItem, WorkKind
+from tests.strategies import completion_events, manifests, work_items
+
+CONTRACTS = Path(__file__).parents[2] / "docs" / "contracts"
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+RUN_ID = RunId("scoring-20260101T120000Z-0123456789ab")
+BASE = "https://acct.blob.core.windows.net"
+OUTPUT_URL = f"{BASE}/scores/scoring/batch=0123456789abcdef/model_version=3"
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=8), children, max_size=3),
+    max_leaves=6,
+)
+
+
+@cache
+def validator_of(name: str) -> Draft202012Validator:
+    schema = json.loads((CONTRACTS / f"{name}.schema.json").read_text())
+    return Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
+
+
+def make_event(**changes: Any) -> CompletionEvent:
+    fields: dict[str, Any] = {
+        "run_id": RUN_ID,
+        "attempt": 2,
+        "outcome": Outcome.COMPLETED,
+        "reason": None,
+        "pipeline": PipelineKey("scoring"),
+        "kind": RunKind.SCORING,
+        "environment": "local",
+        "token": IdempotencyToken("a" * 64),
+        "databricks_run_id": DatabricksRunId(7),
+        "time": NOON,
+        "announced_by": "notebook",
+        "model": ModelRef(name="main.tidegate.model", version="3", mlflow_run_id="m", is_champion=True),
+        "inputs": InputsRef(
+            manifest_url=f"{BASE}/tidegate/manifests/x.json",
+            manifest_sha256="b" * 64,
+            batch_id=BatchId("0123456789abcdef"),
+            file_count=1,
+            files=(FileRef(url=f"{BASE}/input/a.parquet", etag="0x8D"),),
+        ),
+        "outputs": OutputsRef(
+            scores_url=OUTPUT_URL,
+            manifest_url=f"{OUTPUT_URL}/_manifest.json",
+            manifest_sha256="c" * 64,
+            rows_in=10,
+            rows_scored=9,
+            rows_quarantined=1,
+        ),
+        "stages": (StageResult(name=Stage.PUBLISH, outcome=StageOutcome.RAN, duration_s=1.5),),
+        "metrics": {"rmse": 1.25},
+        "traceparent": "",
+    }
+    return CompletionEvent(**(fields | changes))
+
+
+def make_scores(**changes: Any) -> dict[str, Any]:
+    event = make_event()
+    assert event.inputs is not None
+    assert event.model is not None
+    document: dict[str, Any] = {
+        "schema_version": 1,
+        "run_id": RUN_ID,
+        "attempt": 2,
+        "pipeline": "scoring",
+        "batch_id": "0123456789abcdef",
+        "created_at": "2026-01-01T12:00:00Z",
+        "model": event.model.to_fields(),
+        "inputs": event.inputs.to_fields(),
+        "columns": [{"name": "score", "type": "double", "nullable": False}],
+        "score_column": "score",
+        "rows_in": 10,
+        "rows_scored": 9,
+        "rows_quarantined": 1,
+        "null_scores": 0,
+        "files": [{"url": f"{OUTPUT_URL}/part-0.parquet", "etag": "0x8D", "size_bytes": 5}],
+        "quarantine_files": [],
+    }
+    return document | changes
+
+
+def read_scores(**changes: Any) -> ScoresManifest:
+    return ScoresManifest.from_bytes(json.dumps(make_scores(**changes)).encode())
+
+
+WANTED = WantedScores(
+    run_id=RUN_ID,
+    attempt=2,
+    pipeline=PipelineKey("scoring"),
+    batch_id=BatchId("0123456789abcdef"),
+    manifest_url=f"{BASE}/tidegate/manifests/x.json",
+    manifest_sha256="b" * 64,
+    file_count=1,
+    model_name="main.tidegate.model",
+    model_version="3",
+    output_url=OUTPUT_URL,
+    decided_at=NOON,
+)
+
+
+@given(event=completion_events())
+def test_completion_event_is_what_its_schema_says(event: CompletionEvent) -> None:
+    """Whatever a run was, its announcement is valid for any subscriber."""
+    validator_of("completion-event").validate(json.loads(event.to_json()))
+
+
+@given(event=completion_events())
+def test_completion_event_survives_the_wire(event: CompletionEvent) -> None:
+    assert CompletionEvent.from_json(event.to_json()) == event
+
+
+def test_completion_event_is_named_by_run_attempt_and_outcome() -> None:
+    event = make_event(outcome=Outcome.TIMED_OUT)
+
+    assert event.id == completion_event_id(RUN_ID, 2, Outcome.TIMED_OUT) == f"{RUN_ID}.2.timed_out"
+    assert (event.type, event.source) == ("tidegate.scoring.timed_out", "/tidegate/local")
+    assert event.subject == f"pipelines/scoring/runs/{RUN_ID}"
+
+
+def test_completion_event_shortens_long_reasons_and_lists() -> None:
+    """A stack trace in a reason cannot push the event over the topic's limit."""
+    files = tuple(FileRef(url=f"{BASE}/input/{index}", etag="0x8D") for index in range(30))
+    inputs = make_event().inputs
+    assert inputs is not None
+    stage = StageResult(name=Stage.PUBLISH, outcome=StageOutcome.FAILED, duration_s=0, reason="y" * 3000)
+    event = make_event(
+        reason="x" * 5000,
+        stages=(stage,),
+        inputs=InputsRef(
+            manifest_url=inputs.manifest_url,
+            manifest_sha256=inputs.manifest_sha256,
+            batch_id=inputs.batch_id,
+            file_count=30,
+            files=files,
+        ),
+    )
+
+    data = json.loads(event.to_json())["data"]
+
+    assert len(data["reason"]) == 4000
+    assert len(data["stages"][0]["reason"]) == 2000
+    assert len(data["inputs"]["files"]) == 20
+
+
+def test_completion_event_of_64_kb_is_refused_by_writer_and_reader() -> None:
+    event = make_event(metrics={f"metric {index}": 1.0 for index in range(6000)})
+
+    with pytest.raises(ValueError, match="at most 65536"):
+        event.to_json()
+    with pytest.raises(InvalidDocumentError, match="less than 64 KB"):
+        CompletionEvent.from_json(" " * MAX_EVENT_BYTES)
+
+
+@pytest.mark.parametrize("field", ["id", "source", "type", "subject"])
+def test_completion_event_whose_envelope_contradicts_its_data_is_refused(field: str) -> None:
+    """Routing by the envelope and acting by the data must never be about two different runs."""
+    document = make_event().to_document() | {field: "something else"}
+
+    with pytest.raises(InvalidDocumentError, match=f"completion event.{field}: got 'something else'"):
+        CompletionEvent.from_document(document)
+
+
+def test_completion_event_lists_every_mistake() -> None:
+    document = json.loads(make_event().to_json())
+    document["specversion"] = "0.3"
+    document["data"] |= {"attempt": 0, "outcome": "won", "token": "T", "metrics": {"a": "b"}, "extra": 1}
+    document["data"]["model"]["is_champion"] = "yes"
+
+    with pytest.raises(InvalidDocumentError) as refused:
+        CompletionEvent.from_document(document)
+
+    assert {problem.place.removeprefix("completion event.") for problem in refused.value.problems} == {
+        "specversion",
+        "data.attempt",
+        "data.outcome",
+        "data.token",
+        "data.metrics.a",
+        "data.extra",
+        "data.model.is_champion",
+    }
+
+
+def test_completion_event_may_lack_what_a_run_never_had() -> None:
+    event = make_event(model=None, inputs=None, outputs=None, databricks_run_id=None, stages=(), metrics={})
+
+    assert CompletionEvent.from_json(event.to_json()) == event
+
+
+def test_completion_event_needs_an_attempt_and_a_zone() -> None:
+    with pytest.raises(ValueError, match="attempt must be at least 1"):
+        make_event(attempt=0)
+    with pytest.raises(ValueError, match="time must be an aware UTC datetime"):
+        make_event(time=NOON.replace(tzinfo=None))
+
+
+@given(document=json_values)
+def test_anything_else_is_no_completion_event(document: object) -> None:
+    """Fuzz reaches the reader as data, never as a crash."""
+    with pytest.raises(InvalidDocumentError):
+        CompletionEvent.from_document(document)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000 + "]" * 100_000, "\x00"])
+def test_text_that_is_no_json_is_refused_by_every_reader(text: str) -> None:
+    for read in (
+        lambda: CompletionEvent.from_json(text[:60_000]),
+        lambda: WorkItem.from_json(text),
+        lambda: InputManifest.from_bytes(text.encode()),
+        lambda: ScoresManifest.from_bytes(text.encode()),
+    ):
+        with pytest.raises(InvalidDocumentError):
+            read()
+
+
+@given(manifest=manifests)
+def test_manifest_is_what_its_schema_says_and_survives_the_wire(manifest: InputManifest) -> None:
+    data = manifest.to_bytes()
+
+    validator_of("manifest").validate(json.loads(data))
+    assert InputManifest.from_bytes(data) == manifest
+    assert InputManifest.from_bytes(data).sha256() == manifest.sha256()
+
+
+def test_manifest_does_not_depend_on_the_order_of_arrival() -> None:
+    """Two workers that freeze the same files write the same bytes."""
+    files = tuple(
+        ManifestFile(
+            blob=BlobVersion(account="acct", container="input", path=path, etag=etag, size_bytes=1), arrival_id=None
+        )
+        for path, etag in [("b", "1"), ("a", "2"), ("a", "1")]
+    )
+
+    first, second = (
+        manifest_of(
+            run_id=RUN_ID, pipeline=PipelineKey("scoring"), kind=RunKind.SCORING, created_at=NOON, files=ordered
+        )
+        for ordered in (files, files[::-1])
+    )
+
+    assert first.to_bytes() == second.to_bytes()
+    assert [(file.blob.path, file.blob.etag) for file in first.files] == [("a", "1"), ("a", "2"), ("b", "1")]
+
+
+def test_manifest_with_mistakes_lists_them() -> None:
+    manifest = manifest_of(
+        run_id=RUN_ID,
+        pipeline=PipelineKey("scoring"),
+        kind=RunKind.SCORING,
+        created_at=NOON,
+        files=(
+            ManifestFile(
+                blob=BlobVersion(account="acct", container="input", path="a", etag="1", size_bytes=1), arrival_id=None
+            ),
+        ),
+    )
+    document = json.loads(manifest.to_bytes())
+    document["batch_id"] = "short"
+    document["files"][0]["url"] = f"{BASE}/input/b"
+
+    with pytest.raises(InvalidDocumentError) as refused:
+        InputManifest.from_bytes(json.dumps(document).encode())
+
+    assert [problem.place for problem in refused.value.problems] == ["manifest.batch_id", "manifest.files[0].url"]
+    with pytest.raises(InvalidDocumentError, match="expected an object"):
+        InputManifest.from_bytes(b"[]")
+
+
+def test_manifest_lies_under_its_pipeline() -> None:
+    assert manifest_path(PipelineKey("p"), RUN_ID) == f"manifests/p/{RUN_ID}.json"
+
+
+@pytest.mark.parametrize(
+    ("url", "sha256"),
+    [
+        (f"{BASE}/tidegate/x.json?sig=secret", "a" * 64),
+        ("http://acct.blob.core.windows.net/tidegate/x", "a" * 64),
+        (f"{BASE}/tidegate/x.json", "A" * 64),
+    ],
+)
+def test_pointer_is_a_plain_blob_url_with_a_hash(url: str, sha256: str) -> None:
+    """A shared access signature can never travel in a parameter."""
+    with pytest.raises(ValueError, match="expected an https blob URL"):
+        ManifestPointer(url=url, sha256=sha256)
+
+
+@given(item=work_items)
+def test_work_survives_the_queue(item: WorkItem) -> None:
+    assert WorkItem.from_json(item.to_json()) == item
+
+
+@given(document=json_values)
+def test_anything_else_is_no_work(document: object) -> None:
+    with pytest.raises(InvalidDocumentError):
+        WorkItem.from_json(json.dumps(document))
+
+
+def test_work_names_a_run_exactly_if_it_advances_one() -> None:
+    text = WorkItem(kind=WorkKind.CLOSE_BATCH, pipeline=PipelineKey("p")).to_json()
+
+    with pytest.raises(InvalidDocumentError, match="a run id for advance_run"):
+        WorkItem.from_json(text.replace("close_batch", "advance_run"))
+    with pytest.raises(ValueError, match="do not go together"):
+        WorkItem(kind=WorkKind.CLOSE_BATCH, pipeline=PipelineKey("p"), run_id=RUN_ID)
+
+
+def test_scores_that_add_up_are_proof() -> None:
+    validator_of("scores-manifest").validate(make_scores())
+
+    assert verify(read_scores(), WANTED) == []
+    assert verify(read_scores(attempt=1), WANTED) == []  # an earlier attempt had published before it died
+
+
+def test_every_discrepancy_of_scores_is_listed() -> None:
+    """A run is never called a success because one number fits."""
+    scores = read_scores(
+        run_id="other-20260101T120000Z-0123456789ab",
+        created_at="2026-01-01T11:59:59Z",
+        rows_in=11,
+        null_scores=2,
+        score_column="missing",
+        files=[{"url": f"{BASE}/scores/elsewhere/part-0.parquet", "etag": "0x8D", "size_bytes": 5}],
+        model=make_scores()["model"] | {"version": "2"},
+    )
+
+    assert verify(scores, WANTED) == [
+        "model.version is '2', expected '3'",
+        f"run_id is 'other-20260101T120000Z-0123456789ab', expected '{RUN_ID}'",
+        "rows do not add up: 11 in, but 9 scored and 1 quarantined",
+        "2 scores are null or NaN, expected none",
+        "score_column 'missing' is not among the declared columns",
+        f"file '{BASE}/scores/elsewhere/part-0.parquet' is outside '{OUTPUT_URL}'",
+    ]
+
+
+def test_scores_of_a_later_attempt_are_no_proof() -> None:
+    assert verify(read_scores(attempt=3), WANTED) == ["attempt is 3, expected at most 2"]
+
+
+def test_scores_that_another_run_replaced_since_stand_for_ours() -> None:
+    """R43: same batch, same model, same place; two runs at once must not make each other fail."""
+    inputs = make_scores()["inputs"] | {"manifest_sha256": "f" * 64}
+    theirs = {"run_id": "other-20260101T120000Z-0123456789ab", "inputs": inputs, "attempt": 9}
+
+    assert verify(read_scores(**theirs), WANTED) == []
+    assert verify(read_scores(**theirs, rows_in=11), WANTED) != []
+    assert len(verify(read_scores(**theirs, created_at="2026-01-01T11:00:00Z"), WANTED)) == 2
+
+
+def test_scores_manifest_with_mistakes_lists_them() -> None:
+    with pytest.raises(InvalidDocumentError) as refused:
+        read_scores(rows_in=-1, columns=[], files=[{"url": "x", "etag": "e", "size_bytes": 0}])
+
+    assert [problem.place for problem in refused.value.problems] == [
+        "scores manifest.columns",
+        "scores manifest.rows_in",
+        "scores manifest.files[0].url",
+        "scores manifest.files[0].size_bytes",
+    ]
+
+
+def test_scores_say_what_the_event_says_of_them() -> None:
+    scores = read_scores()
+
+    assert scores.outputs(OUTPUT_URL) == OutputsRef(
+        scores_url=OUTPUT_URL,
+        manifest_url=f"{OUTPUT_URL}/_manifest.json",
+        manifest_sha256=scores.sha256,
+        rows_in=10,
+        rows_scored=9,
+        rows_quarantined=1,
+    )

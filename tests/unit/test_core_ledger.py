@@ -1,0 +1,653 @@
+"""Holds arrivals and runs to their tables of transitions, whatever is repeated and in whatever order."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from functions.core.completion import CompletionEvent
+from functions.core.errors import IllegalTransitionError, InvalidDocumentError
+from functions.core.ledger import (
+    ARRIVAL_TRANSITIONS,
+    ARRIVALS_KEPT,
+    CHANGES_KEPT,
+    RUN_TRANSITIONS,
+    Arrival,
+    Cause,
+    CauseKind,
+    Change,
+    Run,
+    RunRule,
+)
+from functions.core.ledger_rows import (
+    arrival_from_row,
+    arrival_to_public_json,
+    arrival_to_row,
+    run_from_row,
+    run_to_public_json,
+    run_to_row,
+)
+from functions.core.lineage import ModelRef, OutputsRef
+from functions.core.manifest import ManifestPointer
+from functions.core.model import (
+    ArrivalId,
+    ArrivalState,
+    BatchId,
+    BlobVersion,
+    DatabricksRunId,
+    IdempotencyToken,
+    JobKey,
+    Outcome,
+    PipelineKey,
+    RunId,
+    RunKind,
+    RunState,
+    Stage,
+)
+from functions.core.rows import pack_row, unpack_row
+from functions.core.run_transitions import (
+    attach_manifest,
+    begin_next_attempt,
+    end_run,
+    mark_published,
+    mark_stalled,
+    persist_token,
+    record_report,
+    record_submitted,
+)
+from functions.core.tokens import arrival_id_of
+from tests.strategies import arrivals, runs, texts
+
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
+LATER = T0 + timedelta(minutes=1)
+BASE = "https://acct.blob.core.windows.net"
+RUN_ID = RunId("scoring-20260101T000000Z-0123456789ab")
+OTHER_RUN_ID = RunId("scoring-20260101T000000Z-ffffffffffff")
+TOKEN = IdempotencyToken("a" * 64)
+DATABRICKS_RUN = DatabricksRunId(2**40)
+POINTER = ManifestPointer(url=f"{BASE}/tidegate/manifests/scoring/x.json", sha256="b" * 64)
+OUTPUTS = OutputsRef(
+    scores_url=f"{BASE}/scores/x",
+    manifest_url=f"{BASE}/scores/x/_manifest.json",
+    manifest_sha256="c" * 64,
+    rows_in=2,
+    rows_scored=2,
+    rows_quarantined=0,
+)
+
+
+def make_arrival(state: ArrivalState = ArrivalState.HELD, **changes: Any) -> Arrival:
+    blob = BlobVersion(account="acct", container="input", path="in/a.parquet", etag="0x8D", size_bytes=9)
+    fields: dict[str, Any] = {
+        "id": arrival_id_of(blob),
+        "blob": blob,
+        "state": state,
+        "event_id": "e",
+        "event_time": T0,
+        "api": "PutBlob",
+        "content_type": "",
+        "recorded_at": T0,
+        "updated_at": T0,
+        "pipeline": PipelineKey("scoring"),
+        "run_id": None if state in {ArrivalState.HELD, ArrivalState.IGNORED, ArrivalState.SUPERSEDED} else RUN_ID,
+    }
+    return Arrival(**(fields | changes))
+
+
+def make_run(kind: RunKind = RunKind.SCORING, **changes: Any) -> Run:
+    fields: dict[str, Any] = {
+        "id": RUN_ID,
+        "pipeline": PipelineKey("scoring"),
+        "kind": kind,
+        "job": JobKey("scoring"),
+        "environment": "local",
+        "state": RunState.DECIDED,
+        "cause": Cause(kind=CauseKind.ARRIVALS, name="b", at=T0),
+        "stages": {Stage.PUBLISH: True},
+        "parameters": {},
+        "model_name": "main.tidegate.model",
+        "model_version": "3" if kind is RunKind.SCORING else None,
+        "batch_id": BatchId("0123456789abcdef"),
+        "output_url": f"{BASE}/scores/x" if kind is RunKind.SCORING else "",
+        "created_at": T0,
+        "updated_at": T0,
+        "manifest": POINTER,
+    }
+    return Run(**(fields | changes))
+
+
+def make_event(run: Run, outcome: Outcome = Outcome.COMPLETED, **changes: Any) -> CompletionEvent:
+    fields: dict[str, Any] = {
+        "run_id": run.id,
+        "attempt": run.attempt,
+        "outcome": outcome,
+        "reason": None if outcome is Outcome.COMPLETED else "it broke",
+        "pipeline": run.pipeline,
+        "kind": run.kind,
+        "environment": run.environment,
+        "token": run.token or TOKEN,
+        "databricks_run_id": DATABRICKS_RUN,
+        "time": LATER,
+        "announced_by": "control_plane",
+        "outputs": OUTPUTS if outcome is Outcome.COMPLETED else None,
+    }
+    return CompletionEvent(**(fields | changes))
+
+
+def submitting(**changes: Any) -> Run:
+    return persist_token(make_run(**changes), TOKEN, T0)
+
+
+def submitted(**changes: Any) -> Run:
+    return record_submitted(submitting(**changes), DATABRICKS_RUN, T0, run_page_url="http://x/run/1")
+
+
+def ended(outcome: Outcome = Outcome.FAILED, **changes: Any) -> Run:
+    run = submitted(**changes)
+    return end_run(run, make_event(run, outcome), LATER)
+
+
+def refusal_of(act: Callable[[], object]) -> str:
+    with pytest.raises(IllegalTransitionError) as refused:
+        act()
+    return refused.value.rule
+
+
+# Arrivals
+
+
+def test_every_state_has_its_row_in_the_table() -> None:
+    assert set(ARRIVAL_TRANSITIONS) == set(ArrivalState)
+    assert set(RUN_TRANSITIONS) == set(RunState)
+
+
+ARRIVAL_MOVES: dict[str, tuple[ArrivalState, Callable[[Arrival], Arrival]]] = {
+    "assign": (ArrivalState.ASSIGNED, lambda arrival: arrival.assign(RUN_ID, LATER)),
+    "release": (ArrivalState.HELD, lambda arrival: arrival.release(RUN_ID, LATER, "its run was given up")),
+    "supersede": (ArrivalState.SUPERSEDED, lambda arrival: arrival.supersede(LATER, "a newer one came")),
+    "ignore": (ArrivalState.IGNORED, lambda arrival: arrival.ignore(LATER, "no route")),
+    "mark_scored": (ArrivalState.SCORED, lambda arrival: arrival.mark_scored(RUN_ID, LATER)),
+    "mark_failed": (ArrivalState.FAILED, lambda arrival: arrival.mark_failed(RUN_ID, LATER, "it broke")),
+    "replay": (ArrivalState.HELD, lambda arrival: arrival.replay(PipelineKey("other"), LATER, "by hand")),
+}
+
+
+@pytest.mark.parametrize("state", ArrivalState)
+@pytest.mark.parametrize("move", ARRIVAL_MOVES)
+def test_arrival_moves_as_the_table_says_and_repeating_is_harmless(state: ArrivalState, move: str) -> None:
+    """A transition that the table lacks is refused; one that was made already changes nothing."""
+    target, act = ARRIVAL_MOVES[move]
+    arrival = make_arrival(state)
+
+    try:
+        moved = act(arrival)
+    except IllegalTransitionError:
+        is_another_runs_business = move in {"release", "mark_scored", "mark_failed"} and arrival.run_id is None
+        is_alive = move == "replay" and state is ArrivalState.ASSIGNED
+        assert target not in ARRIVAL_TRANSITIONS[state] or is_another_runs_business or is_alive
+        return
+
+    assert target in ARRIVAL_TRANSITIONS[state] or target is state
+    assert moved.state is target
+    assert act(moved).state is target
+    assert act(moved).history == moved.history
+
+
+def test_arrival_belongs_to_one_run_at_a_time() -> None:
+    """I2: whoever comes second finds it taken."""
+    arrival = make_arrival().assign(RUN_ID, LATER)
+
+    assert arrival.run_id == RUN_ID
+    assert arrival.history == (Change(state="assigned", at=LATER, note=RUN_ID),)
+    for act in (
+        lambda: arrival.assign(OTHER_RUN_ID, LATER),
+        lambda: arrival.release(OTHER_RUN_ID, LATER, "mine now"),
+        lambda: arrival.mark_scored(OTHER_RUN_ID, LATER),
+        lambda: arrival.mark_failed(OTHER_RUN_ID, LATER, "x"),
+    ):
+        assert refusal_of(act) == RunRule.FOLLOW_THE_TABLE
+
+
+def test_held_arrival_says_why_it_waits() -> None:
+    waiting = make_arrival().hold_because("no_model_yet", LATER)
+
+    assert (waiting.reason, waiting.updated_at) == ("no_model_yet", LATER)
+    assert waiting.hold_because("no_model_yet", LATER + timedelta(1)) is waiting
+    assert refusal_of(lambda: make_arrival(ArrivalState.SCORED).hold_because("x", LATER)) == RunRule.FOLLOW_THE_TABLE
+
+
+def test_redelivery_is_counted_and_changes_nothing_else() -> None:
+    arrival = make_arrival(ArrivalState.SCORED)
+
+    again = arrival.redelivered(LATER)
+
+    assert again == replace(arrival, deliveries=2, updated_at=LATER)
+
+
+def test_clock_that_jumps_back_does_not_reorder_history() -> None:
+    arrival = make_arrival(updated_at=LATER).assign(RUN_ID, T0)
+
+    assert arrival.history[-1].at == LATER
+    assert arrival.updated_at == LATER
+
+
+def test_history_of_an_arrival_is_bounded() -> None:
+    arrival = make_arrival()
+    for _ in range(CHANGES_KEPT):
+        arrival = arrival.assign(RUN_ID, LATER).release(RUN_ID, LATER, "again")
+
+    assert len(arrival.history) == CHANGES_KEPT
+
+
+@pytest.mark.parametrize(
+    ("state", "changes", "message"),
+    [
+        (ArrivalState.HELD, {"pipeline": None}, "held needs a pipeline"),
+        (ArrivalState.SCORED, {"run_id": None}, "scored needs a run"),
+        (ArrivalState.HELD, {"event_time": datetime(2026, 1, 1)}, "event_time must be"),  # noqa: DTZ001 - the point
+    ],
+)
+def test_arrival_that_cannot_be_is_not_built(state: ArrivalState, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_arrival(state, **changes)
+
+
+# Runs
+
+
+def test_run_goes_from_decision_to_published_end() -> None:
+    run = make_run()
+    run = persist_token(run, TOKEN, T0)
+    run = record_submitted(run, DATABRICKS_RUN, T0, run_page_url="http://x/run/1")
+    run = record_report(run, make_event(run, announced_by="notebook"), LATER)
+    assert not run.is_story_over
+    run = end_run(run, make_event(run), LATER)
+
+    assert [change.state for change in run.history] == ["submitting", "submitted", "reported", "ended"]
+    assert (run.outcome, run.token, run.databricks_run_id) == (Outcome.COMPLETED, TOKEN, DATABRICKS_RUN)
+    assert run.is_story_over  # the notebook had published the event itself
+
+
+def test_every_step_is_harmless_when_repeated() -> None:
+    """Whoever crashed after the ledger's write repeats the call and goes on."""
+    run = make_run(manifest=None)
+    steps: list[Callable[[Run], Run]] = [
+        lambda run: attach_manifest(run, POINTER, 2, T0),
+        lambda run: persist_token(run, TOKEN, T0),
+        lambda run: record_submitted(run, DATABRICKS_RUN, T0),
+        lambda run: record_report(run, make_event(run, Outcome.FAILED), T0),
+        lambda run: end_run(run, make_event(run, Outcome.FAILED), T0),
+        lambda run: mark_published(run, T0),
+    ]
+
+    for step in steps:
+        run = step(run)
+        assert step(run) is run
+
+
+def test_token_is_in_the_ledger_once_and_never_changes() -> None:
+    """I3, R21: a second worker with another idea of what is wanted must use the first one's token."""
+    run = submitting()
+
+    assert refusal_of(lambda: persist_token(run, IdempotencyToken("b" * 64), T0)) == RunRule.KEEP_THE_FIRST_TOKEN
+    assert refusal_of(lambda: persist_token(make_run(manifest=None), TOKEN, T0)) == RunRule.MANIFEST_BEFORE_TOKEN
+    other = replace(POINTER, sha256="d" * 64)
+    assert refusal_of(lambda: attach_manifest(run, other, 1, T0)) == RunRule.MANIFEST_BEFORE_TOKEN
+
+
+def test_one_token_is_one_databricks_run() -> None:
+    run = submitted()
+
+    refused = refusal_of(lambda: record_submitted(run, DatabricksRunId(8), T0))
+
+    assert refused == RunRule.KEEP_THE_FIRST_DATABRICKS_RUN
+
+
+def test_report_may_overtake_the_answer_to_the_submission() -> None:
+    """A notebook that is done before run_now answers must not be lost, nor must the answer."""
+    run = submitting()
+    run = record_report(run, make_event(run, databricks_run_id=None, announced_by="notebook"), LATER)
+    assert (run.state, run.databricks_run_id) == (RunState.REPORTED, None)
+
+    run = record_submitted(run, DATABRICKS_RUN, LATER, run_page_url="http://x/run/1")
+
+    assert (run.state, run.databricks_run_id, run.run_page_url) == (
+        RunState.REPORTED,
+        DATABRICKS_RUN,
+        "http://x/run/1",
+    )
+
+
+def test_databricks_run_that_was_found_later_moves_a_submitting_run_on() -> None:
+    run = replace(submitting(), databricks_run_id=DATABRICKS_RUN)
+
+    assert record_submitted(run, DATABRICKS_RUN, LATER).state is RunState.SUBMITTED
+
+
+@pytest.mark.parametrize("changes", [{"attempt": 2}, {"token": IdempotencyToken("f" * 64)}, {"run_id": OTHER_RUN_ID}])
+def test_report_of_another_attempt_is_refused(changes: dict[str, Any]) -> None:
+    """A zombie of attempt 1 cannot end attempt 2."""
+    run = submitted()
+
+    refused = refusal_of(lambda: record_report(run, make_event(run, **changes), LATER))
+
+    assert refused == RunRule.REJECT_FOREIGN_COMPLETION
+
+
+def test_second_completion_is_rejected() -> None:
+    run = ended(Outcome.FAILED)
+    reported = record_report(submitted(), make_event(submitted(), Outcome.FAILED), LATER)
+
+    assert refusal_of(lambda: end_run(run, make_event(run), LATER)) == RunRule.REJECT_SECOND_COMPLETION
+    assert refusal_of(lambda: record_report(run, make_event(run), LATER)) == RunRule.REJECT_SECOND_COMPLETION
+    assert refusal_of(lambda: record_report(reported, make_event(run), LATER)) == RunRule.REJECT_SECOND_COMPLETION
+    foreign = make_event(run, attempt=9)
+    assert refusal_of(lambda: end_run(run, foreign, LATER)) == RunRule.REJECT_FOREIGN_COMPLETION
+
+
+def test_own_announcement_that_comes_back_proves_its_publication() -> None:
+    run = ended(Outcome.FAILED)
+    event = make_event(run, Outcome.FAILED)
+
+    back = record_report(run, event, LATER)
+
+    assert back.published_at == LATER
+    assert record_report(back, event, LATER) is back
+
+
+def test_what_the_notebook_claimed_wrongly_is_corrected() -> None:
+    """The notebook said completed, the outputs do not prove it: the run failed, and that is announced too."""
+    run = submitted()
+    run = record_report(run, make_event(run, announced_by="notebook"), LATER)
+
+    run = end_run(run, make_event(run, Outcome.FAILED), LATER, reason="no manifest")
+
+    assert run.completion is not None
+    assert (run.outcome, run.reason, run.completion.outcome) == (Outcome.FAILED, "no manifest", Outcome.FAILED)
+    assert run.published_at is None
+
+
+def test_scoring_cannot_complete_without_verified_outputs() -> None:
+    """I4."""
+    run = submitted()
+    training = submitted(kind=RunKind.TRAINING)
+
+    assert refusal_of(lambda: end_run(run, make_event(run, outputs=None), LATER)) == RunRule.PROVE_SCORES
+    assert end_run(training, make_event(training, outputs=None), LATER).outcome is Outcome.COMPLETED
+
+
+def test_next_attempt_starts_clean_and_keeps_the_story() -> None:
+    run = mark_published(ended(Outcome.FAILED), LATER)
+
+    again = begin_next_attempt(run, LATER, after=1, reason="retried by hand")
+
+    assert (again.state, again.attempt, again.manifest) == (RunState.DECIDED, 2, POINTER)
+    assert (again.token, again.databricks_run_id, again.outcome, again.completion) == (None, None, None, None)
+    (over,) = again.attempts
+    assert (over.number, over.token, over.databricks_run_id) == (1, TOKEN, DATABRICKS_RUN)
+    assert (over.outcome, over.reason) == (Outcome.FAILED, "it broke")
+    assert begin_next_attempt(again, LATER, after=1, reason="a redelivery") is again
+
+
+def test_attempt_that_never_ran_goes_again_without_an_announcement() -> None:
+    run = submitted()
+
+    again = begin_next_attempt(run, LATER, after=1, reason="Databricks skipped it")
+
+    assert again.attempts[0].outcome is None
+    assert again.attempts[0].reason == "Databricks skipped it"
+
+
+def test_next_attempt_waits_for_the_end_of_this_one() -> None:
+    decided, reported = make_run(), record_report(submitted(), make_event(submitted(), Outcome.FAILED), LATER)
+    cases = {
+        RunRule.FOLLOW_THE_TABLE: decided,
+        RunRule.REPORT_THEN_END: reported,
+        RunRule.PUBLISH_BEFORE_RETRY: ended(Outcome.FAILED),
+        RunRule.REJECT_RETRY_OF_SUCCESS: mark_published(ended(Outcome.COMPLETED), LATER),
+    }
+
+    assert {
+        rule: refusal_of(lambda run=run: begin_next_attempt(run, LATER, after=1, reason="x"))  # type: ignore[misc] # mypy cannot type a lambda's default
+        for rule, run in cases.items()
+    } == {rule: rule for rule in cases}
+
+
+def test_run_can_only_be_published_after_its_end() -> None:
+    assert refusal_of(lambda: mark_published(submitted(), LATER)) == RunRule.END_BEFORE_PUBLISHING
+
+
+def test_decided_run_cannot_report() -> None:
+    """What was never sent cannot answer."""
+    run = replace(make_run(), token=TOKEN)
+
+    assert refusal_of(lambda: record_report(run, make_event(run), LATER)) == RunRule.FOLLOW_THE_TABLE
+
+
+def test_stalled_run_is_noted_once_and_stays_open() -> None:
+    run = mark_stalled(submitted(), LATER)
+
+    assert run.stalled_at == LATER
+    assert run.state is RunState.SUBMITTED
+    assert mark_stalled(run, LATER + timedelta(1)) is run
+    assert mark_stalled(ended(), LATER).stalled_at is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arrivals": tuple(ArrivalId(str(n)) for n in range(ARRIVALS_KEPT + 1))}, "keeps at most 200"),
+        ({"state": RunState.ENDED}, "ended has outcome None"),
+        ({"outcome": Outcome.FAILED}, "decided has outcome"),
+        ({"model_version": None}, "needs a pinned model version"),
+        ({"created_at": datetime(2026, 1, 1)}, "created_at must be"),  # noqa: DTZ001 - the point
+    ],
+)
+def test_run_that_cannot_be_is_not_built(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_run(**changes)
+
+
+class RunStory(RuleBasedStateMachine):
+    """Throws every transition at a run, in any order and as often as it likes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.run = make_run()
+        self.submitted_tokens: dict[int, set[str]] = {}
+        self.announced: dict[int, set[Outcome]] = {}
+
+    def _try(self, act: Callable[[], Run]) -> None:
+        before = self.run
+        try:
+            self.run = act()
+        except IllegalTransitionError:
+            assert self.run is before
+        if self.run.token is not None:
+            self.submitted_tokens.setdefault(self.run.attempt, set()).add(self.run.token)
+        if self.run.outcome is not None:
+            self.announced.setdefault(self.run.attempt, set()).add(self.run.outcome)
+
+    @initialize()
+    def decide(self) -> None:
+        self.run = make_run()
+
+    @rule(token=st.sampled_from(["a" * 64, "b" * 64]))
+    def persist(self, token: str) -> None:
+        self._try(lambda: persist_token(self.run, IdempotencyToken(token), LATER))
+
+    @rule(number=st.sampled_from([7, 8]))
+    def answer(self, number: int) -> None:
+        self._try(lambda: record_submitted(self.run, DatabricksRunId(number), LATER))
+
+    @rule(outcome=st.sampled_from([Outcome.COMPLETED, Outcome.FAILED]), attempt=st.integers(1, 3))
+    def report(self, outcome: Outcome, attempt: int) -> None:
+        self._try(lambda: record_report(self.run, make_event(self.run, outcome, attempt=attempt), LATER))
+
+    @rule(outcome=st.sampled_from(Outcome))
+    def end(self, outcome: Outcome) -> None:
+        self._try(lambda: end_run(self.run, make_event(self.run, outcome), LATER))
+
+    @rule()
+    def publish(self) -> None:
+        self._try(lambda: mark_published(self.run, LATER))
+
+    @rule(after=st.integers(1, 3))
+    def go_again(self, after: int) -> None:
+        self._try(lambda: begin_next_attempt(self.run, LATER, after=after, reason="again"))
+
+    @invariant()
+    def one_token_and_one_outcome_an_attempt(self) -> None:
+        assert all(len(tokens) == 1 for tokens in self.submitted_tokens.values())
+        assert all(len(outcomes) == 1 for outcomes in self.announced.values())
+
+    @invariant()
+    def success_is_final(self) -> None:
+        assert all(
+            attempt == self.run.attempt for attempt, outcomes in self.announced.items() if Outcome.COMPLETED in outcomes
+        )
+
+    @invariant()
+    def attempts_are_numbered_without_a_gap(self) -> None:
+        assert [over.number for over in self.run.attempts] == list(range(1, self.run.attempt))
+
+    @invariant()
+    def row_keeps_everything(self) -> None:
+        assert run_from_row(run_to_row(self.run)) == self.run
+
+
+TestRunStory = RunStory.TestCase
+TestRunStory.settings = settings(max_examples=60, stateful_step_count=25)
+
+
+# Rows
+
+
+@given(arrival=arrivals())
+def test_arrival_survives_its_row(arrival: Arrival) -> None:
+    row = arrival_to_row(arrival)
+
+    assert arrival_from_row({**row, "PartitionKey": "p", "RowKey": "r"}) == arrival
+    assert all(isinstance(value, str | int) for value in row.values())
+
+
+@given(run=runs())
+def test_run_survives_its_row(run: Run) -> None:
+    row = run_to_row(run)
+
+    assert run_from_row({**row, "PartitionKey": "p", "RowKey": "r"}) == run
+    assert all(len(value) <= 16_000 for value in row.values() if isinstance(value, str))
+
+
+@given(values=st.dictionaries(st.from_regex(r"[a-z]{1,6}", fullmatch=True), texts | st.integers(-5, 5) | st.booleans()))
+def test_any_values_survive_packing(values: dict[str, str | int | bool]) -> None:
+    assert unpack_row(pack_row({**values, "absent": None})) == values
+
+
+def test_long_text_is_cut_into_properties_and_joined_again() -> None:
+    """Table Storage takes 32,768 UTF-16 units a property; a completion event may be longer."""
+    text = "\U0001f30a" * 40_001
+
+    row = pack_row({"a": text, "b": ""})
+
+    assert [len(str(row[name])) for name in ("a", "a__1", "a__2")] == [16_000, 16_000, 8_001]
+    assert unpack_row(row) == {"a": text, "b": ""}
+
+
+def test_row_with_a_lost_beginning_is_refused() -> None:
+    with pytest.raises(InvalidDocumentError, match="a chunk without its beginning"):
+        unpack_row({"a__1": "x"})
+
+
+def test_large_number_never_reaches_a_row() -> None:
+    with pytest.raises(ValueError, match="must fit 32 bits"):
+        pack_row({"a": 2**31})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schema": 2},
+        {"state": "lost"},
+        {"size_bytes": "many"},
+        {"recorded_at": "yesterday"},
+        {"history": "{"},
+        {"history": "[[1]]"},
+        {"state": "scored"},
+    ],
+    ids=str,
+)
+def test_wrong_arrival_row_is_refused(changes: dict[str, object]) -> None:
+    """A row of a later schema, or one that someone edited, is told rather than misread."""
+    with pytest.raises(InvalidDocumentError):
+        arrival_from_row(arrival_to_row(make_arrival()) | changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"stages": '{"flying":true}'},
+        {"stages": "[]}"},
+        {"manifest_url": "elsewhere"},
+        {"completion": "{}"},
+        {"attempts": "[3]"},
+        {"state": "ended"},
+        {"databricks_run_id": "x"},
+    ],
+    ids=str,
+)
+def test_wrong_run_row_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(InvalidDocumentError):
+        run_from_row(run_to_row(make_run()) | changes)
+
+
+def test_people_see_a_run_with_these_keys() -> None:
+    """What `tidegate runs --json` promises."""
+    shown = run_to_public_json(ended(Outcome.COMPLETED))
+
+    promised = {
+        "id": RUN_ID,
+        "pipeline": "scoring",
+        "kind": "scoring",
+        "state": "ended",
+        "outcome": "completed",
+        "attempt": 1,
+        "token": TOKEN,
+        "databricks_run_id": DATABRICKS_RUN,
+        "model_version": "3",
+        "arrivals": [],
+        "scores_url": f"{BASE}/scores/x",
+        "completion_event_id": f"{RUN_ID}.1.completed",
+        "created_at": "2026-01-01T00:00:00.000000Z",
+        "finished_at": "2026-01-01T00:01:00.000000Z",
+    }
+    assert {key: shown[key] for key in promised} == promised
+
+
+def test_people_see_nothing_that_is_not_there_yet() -> None:
+    shown = run_to_public_json(make_run(manifest=None))
+
+    absent = ("outcome", "token", "databricks_run_id", "scores_url", "completion_event_id", "finished_at")
+    assert [shown[key] for key in (*absent, "manifest_url", "run_page_url")] == [None] * 8
+
+
+def test_people_see_the_version_that_a_training_run_made() -> None:
+    run = submitted(kind=RunKind.TRAINING)
+    model = ModelRef(name="main.tidegate.model", version="4")
+
+    run = end_run(run, make_event(run, outputs=None, model=model), LATER)
+
+    assert run_to_public_json(run)["model_version"] == "4"
+    assert run_to_public_json(make_run(kind=RunKind.TRAINING))["model_version"] is None
+
+
+def test_people_see_where_an_arrival_stands() -> None:
+    shown = arrival_to_public_json(make_arrival().assign(RUN_ID, LATER))
+
+    assert (shown["state"], shown["run_id"], shown["url"]) == ("assigned", RUN_ID, f"{BASE}/input/in/a.parquet")
+    assert shown["history"] == [{"state": "assigned", "at": "2026-01-01T00:01:00.000000Z", "note": RUN_ID}]

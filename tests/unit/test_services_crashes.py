@@ -1,0 +1,309 @@
+"""Kills the process around every single effect and delivers again: the result is that of the run without a crash."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import pytest
+
+from functions.core.errors import LedgerUnavailableError, WorkspaceUnavailableError
+from functions.core.model import ArrivalState, Outcome, RunState
+from functions.core.work import WorkItem
+from functions.services.complete import complete
+from functions.services.dispatch import dispatch
+from functions.services.reconcile import reconcile
+from functions.services.requests import request_run, retry_run
+from functions.services.schedule import fire_schedule
+from tests.support.control_plane import SCORING, TRAINING, World, make_blob, make_pipelines
+from tests.support.in_memory import Faults
+
+
+class ProcessDiedError(BaseException):
+    """The process is gone; nothing in it can catch this."""
+
+
+READS = (
+    ".get",
+    ".query",
+    ".scan",
+    ".resolve",
+    ".find_job",
+    ".status",
+    ".read",
+    ".read_scores",
+    ".list_versions",
+    ".active",
+)
+
+
+@dataclass
+class CrashAt(Faults):
+    """Kills the process after the n-th write; dying around a read is dying after the write before it."""
+
+    at: int
+    hooks: int = 0
+    where: str = ""
+
+    def after(self, call: str) -> None:
+        if call.endswith(READS):
+            return
+        self.hooks += 1
+        if self.hooks == self.at:
+            self.where = f"after {call}"
+            raise ProcessDiedError(self.where)
+
+
+@dataclass
+class FailAt(Faults):
+    """Loses one call or its answer, with the error that the adapter would raise."""
+
+    at: int
+    hooks: int = 0
+    where: str = ""
+
+    def before(self, call: str) -> None:
+        self._count(f"before {call}", call)
+
+    def after(self, call: str) -> None:
+        if not call.endswith(READS):  # a lost answer to a question is a lost question
+            self._count(f"after {call}", call)
+
+    def _count(self, hook: str, call: str) -> None:
+        self.hooks += 1
+        if self.hooks == self.at:
+            self.where = hook
+            error = WorkspaceUnavailableError if call.startswith("workspace") else LedgerUnavailableError
+            raise error(call, "scripted")
+
+
+def survive(world: World, act: Callable[[], object]) -> None:
+    """Do something as the host would: again after the process died or the call failed, in a fresh process."""
+    for _ in range(5):
+        try:
+            act()
+        except (ProcessDiedError, LedgerUnavailableError, WorkspaceUnavailableError):
+            world.plane = world.make_plane()
+            world.clock.advance(timedelta(seconds=10))
+        else:
+            return
+    raise AssertionError("it never succeeds")
+
+
+def work(world: World) -> None:
+    """Do queued work; what a dying process had taken is delivered again."""
+    for _ in range(100):
+        item = world.queue.take()
+        if item is None:
+            return
+        survive(world, lambda taken=item: dispatch(world.plane, taken.to_json()))  # type: ignore[misc] # bound now
+
+
+def settle(world: World) -> None:
+    """Let time pass until every story is over."""
+    for _ in range(30):
+        work(world)
+        survive(world, lambda: reconcile(world.plane))
+        work(world)
+        if world.is_quiet():
+            return
+        world.clock.advance(timedelta(seconds=20))
+    states = [(run.state, run.reason) for run in world.runs()]
+    raise AssertionError(f"not settled: {states}, {world.queue.messages}, {world.tables.rows['pending'].keys()}")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is left of a story, whatever happened on the way."""
+
+    runs: tuple[tuple[str, RunState, Outcome | None, int, int], ...]
+    arrivals: tuple[tuple[str, ArrivalState], ...]
+    started: tuple[tuple[str, str], ...]  # run and attempt of each Databricks run
+    announced: tuple[str, ...]  # by either side, without repeats
+    leftovers: int = field(default=0)
+
+
+def result_of(world: World, reported: list[str]) -> Result:
+    arrivals = [
+        (str(values["path"]), ArrivalState(str(values["state"])))
+        for values, _ in world.tables.rows["arrivals"].values()
+    ]
+    return Result(
+        runs=tuple((run.id, run.state, run.outcome, run.attempt, run.arrival_count) for run in world.runs()),
+        arrivals=tuple(sorted(arrivals)),
+        started=tuple(sorted((run.parameters["run_id"], run.parameters["attempt"]) for run in world.databricks_runs())),
+        announced=tuple(sorted({*(event.id for event in world.publisher.published), *reported})),
+        leftovers=len(world.tables.rows["pending"]) + len(world.tables.rows["open"]),
+    )
+
+
+def report_all(world: World, outcome: Outcome, reported: list[str]) -> None:
+    """Have every active notebook publish its scores, report and end."""
+    for run in world.databricks_runs():
+        if not run.status.verdict.is_open:
+            continue
+        if outcome is Outcome.COMPLETED and run.parameters["kind"] == "scoring":
+            world.publish_scores(run)
+        event = world.completion_of(run, outcome)
+        reported.append(event.id)
+        text = event.to_json()
+        survive(world, lambda text=text: complete(world.plane, text))  # type: ignore[misc] # bound now
+        world.finish(run, outcome=outcome, reports=False)
+
+
+def one_file_completes(world: World) -> Result:
+    reported: list[str] = []
+    survive(world, lambda: world.deliver(make_blob()))
+    work(world)
+    world.clock.advance(timedelta(seconds=70))
+    survive(world, lambda: reconcile(world.plane))
+    report_all(world, Outcome.COMPLETED, reported)
+    settle(world)
+    return result_of(world, reported)
+
+
+def one_file_fails_silently_and_is_retried(world: World) -> Result:
+    survive(world, lambda: world.deliver(make_blob()))
+    survive(world, lambda: reconcile(world.plane))
+    world.clock.advance(timedelta(seconds=70))
+    survive(world, lambda: reconcile(world.plane))
+    for run in world.databricks_runs():
+        world.end_databricks_run(run.id, "TERMINATED", "FAILED", "RUN_EXECUTION_ERROR")
+    settle(world)
+    (run_row,) = world.runs()
+    if run_row.attempt == 1:  # a crash after the retry's own write: the person sees the attempt and does not ask again
+        survive(world, lambda: retry_run(world.plane, run_row.id) if world.runs()[0].attempt == 1 else None)
+    work(world)
+    world.clock.advance(timedelta(seconds=70))
+    survive(world, lambda: reconcile(world.plane))
+    reported: list[str] = []
+    report_all(world, Outcome.COMPLETED, reported)
+    settle(world)
+    return result_of(world, reported)
+
+
+def a_window_of_files_completes(world: World) -> Result:
+    reported: list[str] = []
+    for name in ("a", "b", "c"):
+        survive(world, lambda name=name: world.deliver(make_blob(f"{name}.parquet")))  # type: ignore[misc] # bound now
+    world.clock.advance(timedelta(seconds=31))
+    work(world)
+    for _ in range(4):
+        world.clock.advance(timedelta(seconds=20))
+        work(world)
+        survive(world, lambda: reconcile(world.plane))
+    report_all(world, Outcome.COMPLETED, reported)
+    settle(world)
+    return result_of(world, reported)
+
+
+def a_lost_cluster_goes_again(world: World) -> Result:
+    survive(world, lambda: world.deliver(make_blob()))
+    world.clock.advance(timedelta(seconds=70))
+    survive(world, lambda: reconcile(world.plane))
+    for run in world.databricks_runs():
+        world.end_databricks_run(run.id, "INTERNAL_ERROR", "FAILED", "CLOUD_FAILURE")
+    for _ in range(4):
+        survive(world, lambda: reconcile(world.plane))
+        world.clock.advance(timedelta(seconds=20))
+        work(world)
+    reported: list[str] = []
+    report_all(world, Outcome.COMPLETED, reported)
+    settle(world)
+    return result_of(world, reported)
+
+
+def a_slot_and_a_request_train(world: World) -> Result:
+    blob = make_blob()
+    world.inputs.put(
+        type(blob)(account=blob.account, container="input", path="flights/history/a.parquet", etag="0x5", size_bytes=9)
+    )
+    survive(world, lambda: fire_schedule(world.plane, TRAINING, "monthly"))
+    work(world)
+    body = b'{"pipeline": "flight_delay_training", "parameters": {"learning_rate": "0.1"}}'
+    survive(world, lambda: request_run(world.plane, body, idempotency_key="key-1"))
+    reported: list[str] = []
+    for _ in range(6):
+        world.clock.advance(timedelta(seconds=20))
+        work(world)
+        survive(world, lambda: reconcile(world.plane))
+        report_all(world, Outcome.COMPLETED, reported)
+    settle(world)
+    result = result_of(world, reported)
+    # The request's own time is the clock's, which a crash moves on: its run differs in name only.
+    return Result(
+        runs=tuple(
+            (state.value[:0], state, outcome, attempt, count) for _, state, outcome, attempt, count in result.runs
+        ),
+        arrivals=result.arrivals,
+        started=tuple(("", attempt) for _, attempt in result.started),
+        announced=tuple(event_id.rsplit(".", 2)[1] + event_id.rsplit(".", 2)[2] for event_id in result.announced),
+        leftovers=result.leftovers,
+    )
+
+
+STORIES = [
+    (one_file_completes, make_pipelines()),
+    (one_file_fails_silently_and_is_retried, make_pipelines()),
+    (a_window_of_files_completes, make_pipelines(quiet=30, max_wait=90)),
+    (a_lost_cluster_goes_again, make_pipelines()),
+    (a_slot_and_a_request_train, make_pipelines()),
+]
+
+
+@pytest.mark.parametrize("fault", [CrashAt, FailAt], ids=["process dies", "call fails"])
+@pytest.mark.parametrize(("story", "pipelines"), STORIES, ids=[story.__name__ for story, _ in STORIES])
+def test_a_fault_anywhere_converges(
+    story: Callable[[World], Result], pipelines: object, fault: type[CrashAt] | type[FailAt]
+) -> None:
+    """I6: a crash or a lost call around any effect, and a redelivery, leave what the undisturbed story leaves."""
+    undisturbed = story(World(pipelines=pipelines))  # type: ignore[arg-type] # from the table above
+
+    at, points = 0, 0
+    while True:
+        at += 1
+        faults = fault(at=at)
+        found = story(World(pipelines=pipelines, faults=faults))  # type: ignore[arg-type] # likewise
+        if not faults.where:
+            break
+        points += 1
+        assert found == undisturbed, f"fault {at}: {faults.where}"
+
+    assert points >= (12 if fault is CrashAt else 40)
+    assert undisturbed.leftovers == 0
+    assert all(run[2] is Outcome.COMPLETED for run in undisturbed.runs)
+
+
+def test_the_token_is_in_the_ledger_before_any_call() -> None:
+    """I3: whenever a submission is seen by Databricks, the run's row has that very token."""
+
+    class Watch(Faults):
+        world: World
+        seen = 0
+
+        def before(self, call: str) -> None:
+            if call == "workspace.submit":
+                (run,) = self.world.runs()
+                assert run.token is not None
+                assert run.state is RunState.SUBMITTING
+                self.seen += 1
+
+    watch = Watch()
+    watch.world = World(faults=watch)
+
+    watch.world.deliver(make_blob())
+
+    assert watch.seen == 1
+
+
+def test_a_work_item_for_a_run_that_is_over_is_harmless() -> None:
+    world = World()
+    one_file_completes(world)
+    (run,) = world.runs()
+
+    item = WorkItem.from_json(
+        f'{{"kind": "advance_run", "pipeline": "{SCORING}", "run_id": "{run.id}", "tries": 0, "traceparent": null}}'
+    )
+    dispatch(world.plane, item.to_json())
+
+    assert world.runs() == [run]
+    assert len(world.databricks_runs()) == 1
