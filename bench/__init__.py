@@ -1,0 +1,1 @@
+"""Measures the project against named baselines, as ratios in one run."""
