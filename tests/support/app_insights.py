@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +27,6 @@ class AppInsights:
 
     process: "subprocess.Popen[str]"
     url: str
-    ready_after_s: float
 
     @property
     def connection_string(self) -> str:
@@ -39,7 +37,6 @@ class AppInsights:
 @contextmanager
 def running_app_insights(folder: Path) -> Iterator[AppInsights]:
     """Yield a ready emulator with its state in `folder`, and stop it afterwards; it dies with this process."""
-    began = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-c", _KILL_WITH_PARENT, "--port", "0", "--state-dir", str(folder)],
         cwd=_REPOSITORY,
@@ -60,7 +57,7 @@ def running_app_insights(folder: Path) -> Iterator[AppInsights]:
             raise RuntimeError(f"the Application Insights emulator did not start: {''.join(said)}")
         drain = threading.Thread(target=said.extend, args=(process.stderr or (),), daemon=True)
         drain.start()
-        yield AppInsights(process=process, url=url, ready_after_s=time.monotonic() - began)
+        yield AppInsights(process=process, url=url)
     finally:
         process.kill()
         process.wait()

@@ -49,7 +49,7 @@ def free_port() -> int:
         return port
 
 
-def until[T](condition: Callable[[], T], *, deadline_s: float = 20.0, what: str = "the condition") -> T:
+def until[T](condition: Callable[[], T], *, deadline_s: float = 60.0, what: str = "the condition") -> T:
     """Return the condition's first truthy value, looking again and again until the deadline."""
     end = time.monotonic() + deadline_s
     while not (value := condition()):

@@ -99,4 +99,4 @@ def test_hostile_name_costs_no_time() -> None:
 
     assert not Glob("", "*a*a*a*a*a*a*a*a*b").matches("a" * 1024)
 
-    assert time.perf_counter() - started < 1
+    assert time.perf_counter() - started < 20  # backtracking would take years
