@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from functions.core.completion import CompletionEvent
+from functions.core.alerts import Alert
+from functions.core.announcements import Announcement
 from functions.core.databricks_states import RunStatus
 from functions.core.ledger import Arrival, Run
 from functions.core.manifest import InputManifest, ManifestPointer
@@ -68,7 +69,7 @@ class OpenRun:
     """A row of the index of runs whose story has not ended."""
 
     run_id: RunId
-    opened_at: datetime
+    opened_at: datetime  # when the attempt was decided of which the row was written
     databricks_run_id: DatabricksRunId | None  # of its latest attempt when the row was written: a hint, it may be stale
     version: str  # of the index row, so that closing a run cannot remove the row of its reopening
 
@@ -191,6 +192,14 @@ class RunLedger(Protocol):
         """Return quarantined messages, newest first."""
         ...
 
+    def record_alert(self, alert: Alert) -> None:
+        """Keep what a person must look at."""
+        ...
+
+    def alerts(self, *, since: datetime, limit: int) -> Sequence[Alert]:
+        """Return alerts raised since then, newest first, each id once; reads no history beyond it."""
+        ...
+
 
 class RunSubmitter(Protocol):
     """Starts and watches Databricks runs."""
@@ -278,9 +287,9 @@ class WorkQueue(Protocol):
 
 
 class CompletionPublisher(Protocol):
-    """Publishes completion events; publishing one twice is harmless, because its id is the same."""
+    """Publishes the ends and the stalls of attempts; publishing one twice is harmless, because its id is the same."""
 
-    def publish(self, events: Iterable[CompletionEvent]) -> None:
+    def publish(self, events: Iterable[Announcement]) -> None:
         """Publish all of them or none."""
         ...
 
@@ -305,4 +314,8 @@ class Telemetry(Protocol):
         self, name: str, *, traceparent: str | None = None, **fields: str | float | None
     ) -> AbstractContextManager[SpanHandle]:
         """Record what happens within: a child of `traceparent`, or the root of a new trace."""
+        ...
+
+    def alert(self, name: str, *, traceparent: str | None = None, **fields: str | float | None) -> None:
+        """Record what a person must look at: a failed span and a line at error level, both called `alert`."""
         ...

@@ -31,6 +31,7 @@ from functions.core.model import (
     StageOutcome,
 )
 from functions.core.parameters import STAGES_OF_KIND, defaults_of
+from functions.core.stalled import StalledEvent
 from functions.core.tokens import arrival_id_of, run_id_of
 from functions.core.work import WorkItem, WorkKind
 
@@ -169,6 +170,23 @@ def completion_events(**fixed: Any) -> st.SearchStrategy[CompletionEvent]:
     return st.builds(CompletionEvent, **(fields | fixed))
 
 
+stalled_events = st.builds(
+    StalledEvent,
+    run_id=run_ids,
+    attempt=st.integers(1, 99),
+    pipeline=pipeline_keys,
+    kind=st.sampled_from(RunKind),
+    environment=st.from_regex(r"[a-z][a-z0-9]{0,15}", fullmatch=True),
+    state=st.sampled_from([state for state in RunState if state is not RunState.ENDED]),
+    since=instants,
+    stalled_after_minutes=st.integers(1, 44_640),
+    databricks_run_id=st.none() | databricks_run_ids,
+    run_page_url=texts,
+    time=instants,
+    traceparent=st.just("") | traceparents,
+)
+
+
 @st.composite
 def arrivals(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Arrival:
     """Return arrivals in any state that can be."""
@@ -235,7 +253,8 @@ def runs(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Run:
         reason=draw(st.none() | texts),
         completion=draw(st.none() | completion_events()),
         published_at=draw(maybe_instants),
-        stalled_at=draw(maybe_instants),
+        stall=draw(st.none() | stalled_events),
+        stall_published_at=draw(maybe_instants),
         submitted_at=draw(maybe_instants),
         finished_at=draw(maybe_instants),
         attempts=tuple(draw(st.lists(attempts_over, max_size=2))),

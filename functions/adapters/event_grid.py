@@ -1,11 +1,11 @@
-"""Publishes completion events to the Event Grid topic."""
+"""Publishes the ends and the stalls of attempts to the Event Grid topic."""
 
 import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from functions.adapters.azure_errors import azure_errors
-from functions.core.completion import CompletionEvent
+from functions.core.announcements import Announcement
 from functions.core.errors import PublicationError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class EventGridCompletions:
         self._lock = threading.Lock()
         self._client: EventGridPublisherClient | None = None
 
-    def publish(self, events: Iterable[CompletionEvent]) -> None:
+    def publish(self, events: Iterable[Announcement]) -> None:
         """Publish each event as CloudEvents 1.0 under its own id; all of them or none."""
         from azure.core.messaging import CloudEvent
 
@@ -36,14 +36,14 @@ class EventGridCompletions:
                 subject=event.subject,
                 time=event.time,
                 datacontenttype="application/json",
-                dataschema="urn:tidegate:schema:completion-event:1",
+                dataschema=event.dataschema,
                 data=event.to_data(),
                 extensions={"traceparent": event.traceparent} if event.traceparent else {},
             )
             for event in events
         ]
         if documents:
-            with azure_errors(f"publishing {len(documents)} completion event(s)", PublicationError):
+            with azure_errors(f"publishing {len(documents)} event(s)", PublicationError):
                 self._publisher.send(documents)
 
     @property

@@ -4,7 +4,7 @@
     pending    partition pipeline, key event time + arrival id                         index of held arrivals
     runs       partition pipeline.yyyymm, key the rest of the run id                   one row a run, with its outbox
     open       partition "open", key run id                                            index of unfinished stories
-    marks      partition by kind                                                       requests, slots, quarantined
+    marks      partition by kind                                               requests, slots, quarantined, alerts
 
 An index row is written before the row that needs it and removed after, so a crash in between leaves an index row
 too many, never one too few; readers of an index know that.
@@ -16,6 +16,7 @@ from hashlib import sha256
 from typing import Final
 
 from functions.adapters.tables import StoredRow, Tables
+from functions.core.alerts import Alert, AlertKind
 from functions.core.errors import InvalidDocumentError, LedgerConflictError, Problem
 from functions.core.ledger import Arrival, Run
 from functions.core.ledger_rows import arrival_from_row, arrival_to_row, run_from_row, run_to_row
@@ -281,6 +282,33 @@ class TableLedger:
             for row in self._marks.query("quarantined", limit=limit)
         ]
 
+    def record_alert(self, alert: Alert) -> None:
+        """Keep what a person must look at."""
+        row: Row = {
+            "kind": alert.kind.value,
+            "run_id": alert.run_id,
+            "attempt": alert.attempt,
+            "at": to_iso(alert.at),
+            "detail": alert.detail[:_MAX_REASON],
+        }
+        self._marks.put("alert", f"{_newest_first(alert.at)}.{alert.id}", row)
+
+    def alerts(self, *, since: datetime, limit: int) -> Sequence[Alert]:
+        """Return alerts raised since then, newest first, each id once."""
+        found: dict[str, Alert] = {}
+        for row in self._marks.query("alert", high=f"{_newest_first(since)}/", limit=limit):
+            if (kind := str(row.values["kind"])) not in AlertKind:
+                continue  # a later version's
+            alert = Alert(
+                kind=AlertKind(kind),
+                run_id=RunId(str(row.values["run_id"])),
+                attempt=int(str(row.values["attempt"])),
+                at=_instant(row, "at"),
+                detail=str(row.values["detail"]),
+            )
+            found.setdefault(alert.id, alert)
+        return list(found.values())
+
 
 def _path_place(account: str, container: str, path: str) -> tuple[str, str]:
     """Return the partition of a path and the first part of its rows' keys."""
@@ -311,7 +339,7 @@ def _instant(row: StoredRow, name: str) -> datetime:
 
 
 def _open_row(run: Run) -> Row:
-    row: Row = {"opened_at": to_iso(run.submitted_at or run.updated_at)}
+    row: Row = {"opened_at": to_iso(run.began_at)}
     if run.databricks_run_id is not None:
         row["databricks_run_id"] = str(run.databricks_run_id)
     return row

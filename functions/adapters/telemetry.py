@@ -119,6 +119,25 @@ class SpanTelemetry:
             _log(span)
             self._hand_over(span)
 
+    def alert(self, name: str, *, traceparent: str | None = None, **fields: FieldValue) -> None:
+        """Record what a person must look at: a failed span and a line at error level, both called `alert`.
+
+        An alert rule matches on the span's name, or on the log line's text, and reads the kind in the field `alert`.
+        """
+        parent = _TRACEPARENT.fullmatch(traceparent or "")
+        span = RecordedSpan(
+            name="alert",
+            trace_id=parent[1] if parent else f"{random.getrandbits(128) or 1:032x}",
+            span_id=f"{random.getrandbits(64) or 1:016x}",
+            parent_id=parent[2] if parent else None,
+            start_ns=time.time_ns(),
+            fields={"alert": name, **fields},
+        )
+        span.end_ns = span.start_ns
+        span.error = f"alert: {name}"
+        _log(span, level=logging.ERROR)
+        self._hand_over(span)
+
     def close(self, *, timeout_s: float = 5.0) -> None:
         """Export what is finished, waiting at most `timeout_s`."""
         self._closing.set()
@@ -165,7 +184,7 @@ class SpanTelemetry:
         return batch
 
 
-def _log(span: RecordedSpan) -> None:
+def _log(span: RecordedSpan, *, level: int | None = None) -> None:
     """Write the canonical line: constant text, then every field as JSON."""
     line = {
         "duration_ms": round((span.end_ns - span.start_ns) / 1e6, 1),
@@ -174,7 +193,8 @@ def _log(span: RecordedSpan) -> None:
     }
     if span.error is not None:
         line["error"] = span.error
-    _LOG.log(logging.INFO if span.error is None else logging.WARNING, "%s %s", span.name, json.dumps(line))
+    usual = logging.INFO if span.error is None else logging.WARNING
+    _LOG.log(usual if level is None else level, "%s %s", span.name, json.dumps(line))
 
 
 def azure_monitor_exporter(connection_string: str, *, client_id: str | None, is_signed_in: bool) -> SpanExport:

@@ -83,6 +83,11 @@ class CompletionEvent:
         """The CloudEvents subject."""
         return f"pipelines/{self.pipeline}/runs/{self.run_id}"
 
+    @property
+    def dataschema(self) -> str:
+        """The CloudEvents dataschema."""
+        return _SCHEMA
+
     def to_document(self) -> dict[str, object]:
         """Return the event under docs/contracts/completion-event.schema.json; long reasons are shortened."""
         return {

@@ -12,8 +12,9 @@ from functions.core.lineage import MAX_FILES, FileRef, InputsRef, ModelRef, Outp
 from functions.core.manifest import InputManifest
 from functions.core.model import Outcome, RunState
 from functions.core.scores import ScoresManifest, is_of_a_later_run, verify
+from functions.core.stalled import StalledEvent
 
-__all__ = ["End", "GoAgain", "Judgement", "KeepWaiting", "announce", "is_stalled", "judge"]
+__all__ = ["End", "GoAgain", "Judgement", "KeepWaiting", "announce", "announce_stall", "is_stalled", "judge", "say"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +61,9 @@ def judge(
         return KeepWaiting()
     reported = run.completion
     if verdict.may_go_again and reported is None and run.attempt < run.max_attempts:
-        return GoAgain(reason=_say(status))
+        return GoAgain(reason=say(status))
     if not verdict.is_claim:
-        return End(event=announce(run, _OUTCOMES[verdict], _say(status), now=now, manifest=manifest))
+        return End(event=announce(run, _OUTCOMES[verdict], say(status), now=now, manifest=manifest))
     doubts = [*_doubts(run, scores)]
     if doubts:
         doubt = "Databricks says that the run succeeded, but: " + "; ".join(doubts)
@@ -70,7 +71,7 @@ def judge(
     if reported is not None:
         return End(event=reported)
     outputs = scores.outputs(run.output_url) if scores is not None and must_publish_scores(run) else None
-    reason = _say(status) if verdict is Verdict.DEGRADED else None
+    reason = say(status) if verdict is Verdict.DEGRADED else None
     return End(event=announce(run, Outcome.COMPLETED, reason, now=now, manifest=manifest, outputs=outputs))
 
 
@@ -119,10 +120,27 @@ def announce(
     )
 
 
-def is_stalled(run: Run, *, now: datetime, limit: timedelta) -> bool:
-    """Return whether the attempt has been open for longer than `limit`."""
-    since = run.submitted_at or run.updated_at
-    return run.state is not RunState.ENDED and now - since > limit
+def is_stalled(run: Run, *, now: datetime, after_minutes: int) -> bool:
+    """Return whether the attempt has been open for longer than its pipeline's SLA, wherever it stands."""
+    return run.state is not RunState.ENDED and now - run.began_at > timedelta(minutes=after_minutes)
+
+
+def announce_stall(run: Run, *, now: datetime, after_minutes: int) -> StalledEvent:
+    """Return the event that says that the current attempt is past its SLA."""
+    return StalledEvent(
+        run_id=run.id,
+        attempt=run.attempt,
+        pipeline=run.pipeline,
+        kind=run.kind,
+        environment=run.environment,
+        state=run.state,
+        since=run.began_at,
+        stalled_after_minutes=after_minutes,
+        databricks_run_id=run.databricks_run_id,
+        run_page_url=run.run_page_url,
+        time=now,
+        traceparent=run.traceparent or "",
+    )
 
 
 _OUTCOMES = {
@@ -153,7 +171,7 @@ def _doubts(run: Run, scores: ScoresManifest | None) -> Iterator[str]:
         yield "its notebook reported other outputs than the manifest has"
 
 
-def _say(status: RunStatus) -> str:
+def say(status: RunStatus) -> str:
     """Return Databricks' states in its own spelling, with its message."""
     states = "/".join(part for part in (status.life_cycle_state, status.result_state, status.termination_code) if part)
     known = "unknown state " if status.verdict is Verdict.UNKNOWN else ""

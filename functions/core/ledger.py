@@ -25,6 +25,7 @@ from functions.core.model import (
     Stage,
     require_utc,
 )
+from functions.core.stalled import StalledEvent
 
 __all__ = [
     "ARRIVALS_KEPT",
@@ -69,7 +70,7 @@ class RunRule(StrEnum):
     REJECT_SECOND_COMPLETION = "RejectSecondCompletion"  # an attempt ends once, with one outcome
     REJECT_FOREIGN_COMPLETION = "RejectForeignCompletion"  # a completion event belongs to this run and attempt
     REJECT_RETRY_OF_SUCCESS = "RejectRetryOfSuccess"  # what completed is never done again under the same run
-    PUBLISH_BEFORE_RETRY = "PublishBeforeRetry"  # an attempt's completion event leaves before the next begins
+    PUBLISH_BEFORE_RETRY = "PublishBeforeRetry"  # an attempt's events leave before the next begins
     MANIFEST_BEFORE_TOKEN = "ManifestBeforeToken"  # the batch is frozen before anything is wanted of it  # noqa: S105
     PROVE_SCORES = "ProveScores"  # a completed scoring attempt names verified outputs
     REPORT_THEN_END = "ReportThenEnd"  # a reported attempt ends before its next begins
@@ -218,7 +219,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One decision with its frozen batch, through all its attempts; also the outbox of its completion event."""
+    """One decision with its frozen batch, through all its attempts; also the outbox of its events."""
 
     id: RunId
     pipeline: PipelineKey
@@ -250,7 +251,8 @@ class Run:
     reason: str | None = None
     completion: CompletionEvent | None = None  # of the current attempt: reported by the notebook, or made by us
     published_at: datetime | None = None  # when the topic had taken `completion`
-    stalled_at: datetime | None = None
+    stall: StalledEvent | None = None  # of the current attempt, in the outbox until `stall_published_at`
+    stall_published_at: datetime | None = None
     submitted_at: datetime | None = None
     finished_at: datetime | None = None
     attempts: tuple[Attempt, ...] = ()
@@ -268,5 +270,16 @@ class Run:
 
     @property
     def is_story_over(self) -> bool:
-        """Whether nothing is left to do: it ended and its completion event was published."""
-        return self.state is RunState.ENDED and self.published_at is not None
+        """Whether nothing is left to do: it ended and its events were published."""
+        return self.state is RunState.ENDED and self.published_at is not None and not self.owes_stall
+
+    @property
+    def owes_stall(self) -> bool:
+        """Whether the topic does not have yet that the current attempt is stalled."""
+        return self.stall is not None and self.stall_published_at is None
+
+    @property
+    def began_at(self) -> datetime:
+        """When the current attempt was decided; its SLA counts from there, waiting for room included."""
+        decided = (change.at for change in reversed(self.history) if change.state == RunState.DECIDED.value)
+        return next(decided, self.created_at)

@@ -14,6 +14,7 @@ from functions.core.model import JobKey, PipelineKey, RunKind, Stage
 __all__ = [
     "CONTROL_CONTAINER",
     "CONTROL_CONTAINERS",
+    "DEFAULT_STALLED_AFTER_MINUTES",
     "Batching",
     "Concurrency",
     "ConcurrencyPolicy",
@@ -31,6 +32,7 @@ __all__ = [
 CONTROL_CONTAINER: Final = "tidegate"  # our own manifests
 # What Tidegate and the Functions host keep for themselves; never an input, never an output.
 CONTROL_CONTAINERS: Final = frozenset({CONTROL_CONTAINER, "deadletter", "azure-webjobs-hosts", "azure-webjobs-secrets"})
+DEFAULT_STALLED_AFTER_MINUTES: Final = 24 * 60
 
 
 class MissedSlots(StrEnum):
@@ -161,6 +163,7 @@ class Pipeline:
     readiness: ReadinessKind = ReadinessKind.NONE
     concurrency: Concurrency = field(default_factory=Concurrency)
     max_attempts: int = 1
+    stalled_after_minutes: int = DEFAULT_STALLED_AFTER_MINUTES  # an attempt that is open for longer is announced
 
     def input_places(self) -> tuple[str, ...]:
         """Return where the pipeline reads, as container/prefix."""

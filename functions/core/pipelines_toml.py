@@ -14,6 +14,7 @@ from functions.core.model import JobKey, PipelineKey, RunKind, Stage
 from functions.core.parameters import STAGES_OF_KIND, TUNABLE, check_tunable, defaults_of
 from functions.core.pipeline_contradictions import contradictions
 from functions.core.pipelines import (
+    DEFAULT_STALLED_AFTER_MINUTES,
     Batching,
     Concurrency,
     ConcurrencyPolicy,
@@ -35,8 +36,9 @@ _KEY: Final = r"[a-z][a-z0-9_]{0,47}"
 _CONTAINER: Final = r"[a-z0-9](-?[a-z0-9]){2,62}"
 _MAX_BYTES: Final = 1024 * 1024
 _WEEK_S: Final = 7 * 24 * 3600
+_MONTH_MINUTES: Final = 31 * 24 * 60
 _COMMON_KEYS: Final = ("stages", "parameters", "callers_may_set", "routes", "schedules", "batching", "readiness")
-_OPTIONAL_KEYS: Final = (*_COMMON_KEYS, "alias", "concurrency", "retry")
+_OPTIONAL_KEYS: Final = (*_COMMON_KEYS, "alias", "concurrency", "retry", "sla")
 
 
 def parse_pipelines(data: bytes, *, file: str, known_jobs: Collection[JobKey]) -> Pipelines:
@@ -114,6 +116,7 @@ def _read_pipeline(name: str, reader: Reader, known_jobs: Collection[JobKey]) ->
         readiness=_read_readiness(reader.child("readiness")),
         concurrency=_read_concurrency(reader.child("concurrency")),
         max_attempts=_read_max_attempts(reader.child("retry")),
+        stalled_after_minutes=_read_stalled_after(reader.child("sla")),
     )
 
 
@@ -276,3 +279,11 @@ def _read_max_attempts(reader: Reader) -> int:
     reader.mapping(required=("max_attempts",))
     attempts = reader.child("max_attempts")
     return 1 if attempts.is_absent else attempts.integer(minimum=1, maximum=20)
+
+
+def _read_stalled_after(reader: Reader) -> int:
+    if reader.is_absent:
+        return DEFAULT_STALLED_AFTER_MINUTES
+    reader.mapping(required=("stalled_after_minutes",))
+    minutes = reader.child("stalled_after_minutes")
+    return DEFAULT_STALLED_AFTER_MINUTES if minutes.is_absent else minutes.integer(minimum=1, maximum=_MONTH_MINUTES)

@@ -11,6 +11,7 @@ from functions.core.manifest import ManifestPointer
 from functions.core.model import DatabricksRunId, IdempotencyToken, Outcome
 from functions.core.reading import Reader, to_iso
 from functions.core.rows import unpack_row
+from functions.core.stalled import StalledEvent
 
 __all__ = ["SCHEMA_VERSION", "RowFields", "attempts_to_text", "history_to_text", "to_text"]
 
@@ -113,6 +114,11 @@ class RowFields:
         """Return the completion event in the outbox, or None."""
         text = self.optional_text("completion")
         return None if text is None else CompletionEvent.from_json(text)
+
+    def stall(self) -> StalledEvent | None:
+        """Return the stalled event in the outbox, or None."""
+        text = self.optional_text("stall")
+        return None if text is None else StalledEvent.from_json(text)
 
     def history(self, name: str) -> tuple[Change, ...]:
         """Return an entry's history."""

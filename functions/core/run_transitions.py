@@ -12,12 +12,14 @@ from functions.core.errors import IllegalTransitionError
 from functions.core.ledger import CHANGES_KEPT, RUN_TRANSITIONS, Attempt, Change, Run, RunRule
 from functions.core.manifest import ManifestPointer
 from functions.core.model import DatabricksRunId, IdempotencyToken, Outcome, RunKind, RunState, Stage
+from functions.core.stalled import StalledEvent
 
 __all__ = [
     "attach_manifest",
     "begin_next_attempt",
     "end_run",
     "mark_published",
+    "mark_stall_published",
     "mark_stalled",
     "persist_token",
     "record_report",
@@ -132,11 +134,21 @@ def mark_published(run: Run, at: datetime) -> Run:
     return run if run.published_at is not None else replace(run, published_at=at, updated_at=max(at, run.updated_at))
 
 
-def mark_stalled(run: Run, at: datetime) -> Run:
-    """Return the run noted as past its time; it stays open, because Databricks may still end it."""
-    if run.stalled_at is not None or run.state is RunState.ENDED:
+def mark_stalled(run: Run, event: StalledEvent, at: datetime) -> Run:
+    """Return the run past its SLA, the event in the outbox in the same write; it stays open until Databricks ends it.
+
+    The first event of an attempt stays; one of an attempt that is over, or of a run that has ended, changes nothing.
+    """
+    if run.stall is not None or run.state is RunState.ENDED or (event.run_id, event.attempt) != (run.id, run.attempt):
         return run
-    return replace(run, stalled_at=at, updated_at=max(at, run.updated_at))
+    return replace(run, stall=event, updated_at=max(at, run.updated_at))
+
+
+def mark_stall_published(run: Run, event: StalledEvent, at: datetime) -> Run:
+    """Return the run whose stalled event the topic has taken; that of another attempt changes nothing."""
+    if run.stall != event or run.stall_published_at is not None:
+        return run
+    return replace(run, stall_published_at=at, updated_at=max(at, run.updated_at))
 
 
 def begin_next_attempt(run: Run, at: datetime, *, after: int, reason: str) -> Run:
@@ -154,6 +166,8 @@ def begin_next_attempt(run: Run, at: datetime, *, after: int, reason: str) -> Ru
         raise _refused(RunRule.FOLLOW_THE_TABLE, run, f"attempt {run.attempt + 1}")
     if run.state is RunState.REPORTED:
         raise _refused(RunRule.REPORT_THEN_END, run, f"attempt {run.attempt + 1}")
+    if run.owes_stall:
+        raise _refused(RunRule.PUBLISH_BEFORE_RETRY, run, f"attempt {run.attempt + 1}")
     if run.state is RunState.ENDED:
         if run.outcome is Outcome.COMPLETED:
             raise _refused(RunRule.REJECT_RETRY_OF_SUCCESS, run, f"attempt {run.attempt + 1}")
@@ -181,7 +195,8 @@ def begin_next_attempt(run: Run, at: datetime, *, after: int, reason: str) -> Ru
         reason=reason,
         completion=None,
         published_at=None,
-        stalled_at=None,
+        stall=None,
+        stall_published_at=None,
         submitted_at=None,
         finished_at=None,
     )

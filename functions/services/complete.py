@@ -3,10 +3,12 @@
 from datetime import timedelta
 from typing import Final
 
+from functions.core.announcements import read_announcement
 from functions.core.completion import CompletionEvent
 from functions.core.errors import IllegalTransitionError
 from functions.core.model import RunState
 from functions.core.run_transitions import record_report
+from functions.core.stalled import StalledEvent
 from functions.core.work import WorkItem, WorkKind
 from functions.services.changes import change_run, read_run
 from functions.services.plane import ControlPlane
@@ -23,10 +25,12 @@ def complete(plane: ControlPlane, message: str | bytes) -> str:
     item asks for shortly; the reconciler is behind that.
 
     Raises:
-        InvalidDocumentError: The message is no completion event; it goes to the poison queue.
+        InvalidDocumentError: The message is no event of the completion topic; it goes to the poison queue.
         UnknownRunError: It names a run that is not in the ledger; likewise.
     """
-    event = CompletionEvent.from_json(message)
+    event = read_announcement(message)
+    if isinstance(event, StalledEvent):
+        return "our own announcement of a stalled attempt, which the ledger has"
     with plane.telemetry.span(
         "completion",
         traceparent=event.traceparent or None,

@@ -4,28 +4,30 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from functions.core.alerts import AlertKind
 from functions.core.completion import CompletionEvent
-from functions.core.databricks_states import RunStatus, status_of
-from functions.core.endings import End, GoAgain, KeepWaiting, announce, is_stalled, judge
+from functions.core.databricks_states import RunStatus, Verdict, status_of
+from functions.core.endings import End, GoAgain, KeepWaiting, announce, judge, say
 from functions.core.errors import InvalidDocumentError, NotFoundError
 from functions.core.freezing import must_publish_scores, parameters_of
 from functions.core.ledger import Arrival, Run
 from functions.core.manifest import InputManifest
 from functions.core.model import ArrivalState, Outcome, RunKind, RunState
-from functions.core.run_transitions import begin_next_attempt, end_run, mark_published, mark_stalled, record_submitted
+from functions.core.run_transitions import begin_next_attempt, end_run, record_submitted
 from functions.core.scores import ScoresManifest
 from functions.core.work import WorkItem, WorkKind
 from functions.ports import Entry
+from functions.services.alerting import raise_alert
 from functions.services.changes import change_arrivals, change_run
+from functions.services.outbox import publish_outbox
 from functions.services.plane import ControlPlane, Done, Progress, Wait, wake_dispatcher
 
-__all__ = ["fail_run", "publish_outbox", "settle_run"]
+__all__ = ["fail_run", "settle_run"]
 
 _CONFIRM_S: Final = 2.0  # a notebook that has reported is at its last cell
 _WATCH_S: Final = 30.0
 _NEXT_ATTEMPT_S: Final = 15.0
 _EVERYTHING: Final = 10_000_000
-_STALLED_AFTER: Final = timedelta(hours=24)
 
 
 def settle_run(plane: ControlPlane, entry: Entry[Run]) -> Progress:
@@ -37,10 +39,10 @@ def settle_run(plane: ControlPlane, entry: Entry[Run]) -> Progress:
     entry, status = _ask(plane, entry)
     run = entry.value
     if status.verdict.is_open:
-        if is_stalled(run, now=plane.clock.now(), limit=_STALLED_AFTER):
-            entry = change_run(plane.ledger, entry, lambda current: mark_stalled(current, plane.clock.now()))
         is_reported = run.state is RunState.REPORTED
         return Wait(why=f"Databricks says {status.life_cycle_state}", seconds=_CONFIRM_S if is_reported else _WATCH_S)
+    if status.verdict is Verdict.UNKNOWN:
+        raise_alert(plane, AlertKind.UNKNOWN_DATABRICKS_STATE, run, say(status))
     try:
         manifest = None if run.manifest is None else plane.manifests.read(run.manifest)
     except (NotFoundError, InvalidDocumentError) as error:
@@ -85,6 +87,7 @@ def _scores_of(plane: ControlPlane, run: Run, status: RunStatus) -> ScoresManife
 
 def _go_again(plane: ControlPlane, entry: Entry[Run], reason: str) -> Progress:
     """Begin the next attempt; its arrivals stay assigned to the run."""
+    entry = publish_outbox(plane, entry)  # a stall of this attempt, if the topic does not have it yet
     attempt = entry.value.attempt
     entry = change_run(
         plane.ledger,
@@ -148,22 +151,6 @@ def _mark_arrivals(plane: ControlPlane, run: Run, event: CompletionEvent, manife
         recorded = plane.ledger.arrivals(since=datetime(1970, 1, 1, tzinfo=UTC), limit=_EVERYTHING)
         blobs = [arrival.blob for arrival in recorded if arrival.run_id == run.id or arrival.id in run.arrivals]
     change_arrivals(plane.ledger, blobs, mark)
-
-
-def publish_outbox(plane: ControlPlane, entry: Entry[Run]) -> Entry[Run]:
-    """Publish the completion event of an ended run unless the topic has it already.
-
-    A crash after publishing publishes again: the id is the same, so subscribers see one event.
-    """
-    run = entry.value
-    if run.state is not RunState.ENDED or run.completion is None or run.published_at is not None:
-        return entry
-    plane.publisher.publish([run.completion])
-    return change_run(
-        plane.ledger,
-        entry,
-        lambda current: mark_published(current, plane.clock.now()) if current.attempt == run.attempt else current,
-    )
 
 
 def _wake_those_who_waited(plane: ControlPlane, run: Run) -> None:

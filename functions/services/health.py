@@ -5,14 +5,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from functions.core.alerts import Alert
 from functions.core.errors import MlopsError, Problem
 from functions.core.model import PipelineKey
+from functions.core.reading import to_iso
 from functions.services.plane import ControlPlane
 
 __all__ = ["Health", "check_health", "health_of", "red"]
 
 _NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FRESH_FOR: Final = timedelta(seconds=30)
+_ALERTS_SHOWN_FOR: Final = timedelta(days=7)
+_MOST_ALERTS: Final = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +25,7 @@ class Health:
 
     problems: tuple[tuple[str, str], ...]
     checked_at: datetime
+    alerts: tuple[Alert, ...] = ()  # what a person must look at; it makes nothing red, because nothing waits for it
 
     @property
     def is_green(self) -> bool:
@@ -33,6 +38,16 @@ class Health:
         document: dict[str, object] = {"status": "green" if self.is_green else "red", "problems": names}
         if with_details:
             document["details"] = [{"name": name, "problem": text} for name, text in self.problems]
+            document["alerts"] = [
+                {
+                    "kind": alert.kind.value,
+                    "run_id": alert.run_id,
+                    "attempt": alert.attempt,
+                    "at": to_iso(alert.at),
+                    "detail": alert.detail,
+                }
+                for alert in self.alerts
+            ]
         return document
 
 
@@ -68,4 +83,10 @@ def check_health(plane: ControlPlane) -> Health:
             plane.submitter.find_job(job)
         except MlopsError as error:
             problems.append((f"job:{job}", str(error)))
-    return Health(problems=tuple(problems), checked_at=plane.clock.now())
+    now = plane.clock.now()
+    try:
+        alerts = tuple(plane.ledger.alerts(since=now - _ALERTS_SHOWN_FOR, limit=_MOST_ALERTS))
+    except MlopsError as error:
+        alerts = ()
+        problems.append(("ledger", str(error)))
+    return Health(problems=tuple(problems), checked_at=now, alerts=alerts)

@@ -5,8 +5,8 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Final
 
+from functions.core.announcements import read_announcement
 from functions.core.blob_events import parse_blob_event
-from functions.core.completion import CompletionEvent
 from functions.core.errors import MlopsError
 from functions.core.reading import to_iso
 from functions.core.work import WorkItem
@@ -17,7 +17,7 @@ __all__ = ["quarantine_message"]
 
 _READERS: Final[dict[str, Callable[[str], object]]] = {
     "arrivals": parse_blob_event,
-    "completions": CompletionEvent.from_json,
+    "completions": read_announcement,
     "dispatch": WorkItem.from_json,
 }
 

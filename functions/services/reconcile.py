@@ -7,10 +7,12 @@ from typing import Final
 from functions.core.errors import MlopsError, ThrottledError
 from functions.core.ledger import Run
 from functions.core.model import DatabricksRunId, PipelineKey, RunState
+from functions.core.tokens import pipeline_of_run
 from functions.ports import Entry, OpenRun
 from functions.services.batches import close_pipeline_batch
 from functions.services.plane import ControlPlane, Wait
 from functions.services.schedule import catch_up
+from functions.services.stalling import announce_if_stalled, stalled_after_minutes
 from functions.services.submission import advance_run
 
 __all__ = ["Reconciled", "reconcile"]
@@ -19,7 +21,6 @@ _SOMEONE_IS_AT_IT: Final = timedelta(seconds=10)
 _NEVER_MADE_AFTER: Final = timedelta(days=1)
 _LONGEST_PASS: Final = timedelta(seconds=50)
 _BATCHES_A_PASS: Final = 20
-_LOOK_CLOSER_AFTER: Final = timedelta(hours=24)  # an active run this old may be stalled
 
 Reconciled = Counter[str]
 
@@ -36,7 +37,7 @@ def reconcile(plane: ControlPlane) -> Reconciled:
         open_runs = _from_another_start(plane, list(plane.ledger.open_runs()))
         active = _active(plane, open_runs, found)
         for open_run in open_runs:
-            if open_run.databricks_run_id in active and started - open_run.opened_at < _LOOK_CLOSER_AFTER:
+            if open_run.databricks_run_id in active and not _may_be_stalled(plane, open_run):
                 found["active"] += 1
                 continue
             if plane.clock.now() - started > _LONGEST_PASS:
@@ -99,9 +100,21 @@ def _look_at(plane: ControlPlane, open_run: OpenRun) -> str:
     with plane.telemetry.span(
         "reconcile_run", traceparent=run.traceparent, run_id=run.id, attempt=run.attempt, state=run.state.value
     ) as span:
-        progress = advance_run(plane, entry)
-        span.set(outcome=progress.why if isinstance(progress, Wait) else progress.what)
+        try:
+            progress = advance_run(plane, entry)
+        except MlopsError:
+            # What keeps it from going on, such as a missing role or job, may do so for longer than the SLA.
+            announce_if_stalled(plane, run)
+            raise
+        is_stalled = isinstance(progress, Wait) and announce_if_stalled(plane, run)
+        span.set(outcome=progress.why if isinstance(progress, Wait) else progress.what, is_stalled=int(is_stalled))
     return "waits" if isinstance(progress, Wait) else "advanced"
+
+
+def _may_be_stalled(plane: ControlPlane, open_run: OpenRun) -> bool:
+    """Return whether an active run is worth a look at its row: its attempt may be past its SLA."""
+    after = timedelta(minutes=stalled_after_minutes(plane, pipeline_of_run(open_run.run_id)))
+    return plane.clock.now() - open_run.opened_at > after
 
 
 def _is_in_good_hands(plane: ControlPlane, entry: Entry[Run]) -> bool:

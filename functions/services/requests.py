@@ -17,7 +17,7 @@ from functions.core.run_transitions import begin_next_attempt
 from functions.ports import ClaimedRequest
 from functions.services.changes import change_run, read_run
 from functions.services.decided_runs import find_files, queue_run, write_decided_run
-from functions.services.ending import publish_outbox
+from functions.services.outbox import publish_outbox
 from functions.services.plane import ControlPlane
 from functions.services.situations import situation_of
 

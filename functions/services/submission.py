@@ -15,7 +15,8 @@ from functions.core.pipelines import ConcurrencyPolicy, Pipeline
 from functions.core.run_transitions import persist_token, record_submitted
 from functions.ports import Entry
 from functions.services.changes import change_arrivals, change_run
-from functions.services.ending import fail_run, publish_outbox, settle_run
+from functions.services.ending import fail_run, settle_run
+from functions.services.outbox import publish_outbox
 from functions.services.plane import ControlPlane, Done, Progress, Wait
 from functions.services.situations import active_runs
 

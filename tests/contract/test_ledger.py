@@ -9,6 +9,7 @@ import pytest
 
 from functions.adapters.table_ledger import TableLedger
 from functions.adapters.tables import AzureTables
+from functions.core.alerts import Alert, AlertKind
 from functions.core.completion import CompletionEvent
 from functions.core.endings import announce
 from functions.core.errors import LedgerConflictError
@@ -312,3 +313,24 @@ def test_quarantined_messages_are_kept_once_and_listed_newest_first(ledger: Tabl
         ledger.record_quarantined(message)
 
     assert [message.id for message in ledger.quarantined(limit=10)] == ["m2", "m1"]
+
+
+def test_alerts_are_listed_newest_first_and_each_once(ledger: TableLedger) -> None:
+    for minute, attempt in ((0, 1), (1, 2), (2, 1), (9, 3)):
+        alert = Alert(
+            kind=AlertKind.RUN_STALLED,
+            run_id=make_run().id,
+            attempt=attempt,
+            at=NOON + timedelta(minutes=minute),
+            detail="submitted",
+        )
+        ledger.record_alert(alert)
+
+    found = ledger.alerts(since=NOON, limit=10)
+
+    assert [(alert.attempt, alert.at) for alert in found] == [
+        (3, NOON + timedelta(minutes=9)),
+        (1, NOON + timedelta(minutes=2)),
+        (2, NOON + timedelta(minutes=1)),
+    ]
+    assert [alert.attempt for alert in ledger.alerts(since=NOON + timedelta(minutes=5), limit=10)] == [3]

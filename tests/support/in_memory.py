@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 
 from functions.adapters.table_ledger import TableLedger
 from functions.adapters.tables import StoredRow
+from functions.core.announcements import Announcement
 from functions.core.completion import CompletionEvent
 from functions.core.databricks_states import RunStatus, status_of
 from functions.core.errors import AmbiguousJobError, InvalidDocumentError, NotFoundError, Problem, UnknownJobError
@@ -23,6 +24,7 @@ from functions.core.manifest import InputManifest, ManifestPointer, manifest_pat
 from functions.core.model import BlobVersion, DatabricksJobId, DatabricksRunId, IdempotencyToken, JobKey
 from functions.core.rows import Row
 from functions.core.scores import ScoresManifest
+from functions.core.stalled import StalledEvent
 from functions.core.work import WorkItem
 
 __all__ = [
@@ -349,12 +351,16 @@ class InMemoryPublisher:
     def __init__(self, faults: Faults | None = None) -> None:
         self.calls = _Calls(faults or NoFaults())
         self.published: list[CompletionEvent] = []
-        self.on_publish: Callable[[CompletionEvent], None] | None = None
+        self.stalls: list[StalledEvent] = []
+        self.on_publish: Callable[[Announcement], None] | None = None
 
-    def publish(self, events: Iterable[CompletionEvent]) -> None:
+    def publish(self, events: Iterable[Announcement]) -> None:
         with self.calls.effect("publisher.publish"):
             for event in events:
-                self.published.append(event)
+                if isinstance(event, StalledEvent):
+                    self.stalls.append(event)
+                else:
+                    self.published.append(event)
                 if self.on_publish is not None:
                     self.on_publish(event)
 
@@ -377,6 +383,7 @@ class InMemoryTelemetry:
 
     def __init__(self) -> None:
         self.spans: list[InMemorySpan] = []
+        self.alerts: list[tuple[str, dict[str, str | float | None]]] = []
         self._ids = itertools.count(1)
 
     @contextmanager
@@ -388,3 +395,6 @@ class InMemoryTelemetry:
         span = InMemorySpan(name, traceparent, f"00-{trace_id}-{number:016x}-01", dict(fields))
         self.spans.append(span)
         yield span
+
+    def alert(self, name: str, *, traceparent: str | None = None, **fields: str | float | None) -> None:
+        self.alerts.append((name, dict(fields)))

@@ -137,3 +137,25 @@ def test_a_span_becomes_an_opentelemetry_span_of_the_same_trace() -> None:
     assert f"{context.trace_id:032x}" == "0af7651916cd43dd8448eb211c80319c"
     assert f"{parent.span_id:016x}" == "b7ad6b7169203331"
     assert dict(converted.attributes or {}) == {"tidegate.pipeline": "p"}
+
+
+def test_an_alert_is_a_line_at_error_level_and_a_failed_span(caplog: pytest.LogCaptureFixture) -> None:
+    """What an alert rule matches on: the name `alert`, and the kind in a field."""
+    exported = Exported()
+    telemetry = SpanTelemetry(lambda: exported, first_export_after_s=0)
+
+    with caplog.at_level(logging.ERROR, logger="tidegate"):
+        telemetry.alert("run_stalled", traceparent=PARENT, run_id="r-1", detail=None)
+    telemetry.close()
+
+    (record,) = caplog.records
+    name, _, fields = record.getMessage().partition(" ")
+    (span,) = exported.spans
+    assert (record.levelname, name) == ("ERROR", "alert")
+    assert {key: json.loads(fields).get(key) for key in ("alert", "run_id", "detail")} == {
+        "alert": "run_stalled",
+        "run_id": "r-1",
+        "detail": None,
+    }
+    assert (span.name, span.trace_id, span.error) == ("alert", PARENT.split("-")[1], "alert: run_stalled")
+    assert not _to_opentelemetry(span).status.is_ok

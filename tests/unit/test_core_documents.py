@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from functions.core.announcements import read_announcement
 from functions.core.completion import MAX_EVENT_BYTES, CompletionEvent, completion_event_id
 from functions.core.errors import InvalidDocumentError
 from functions.core.lineage import FileRef, InputsRef, ModelRef, OutputsRef, StageResult
@@ -24,12 +25,14 @@ from functions.core.model import (
     PipelineKey,
     RunId,
     RunKind,
+    RunState,
     Stage,
     StageOutcome,
 )
 from functions.core.scores import ScoresManifest, WantedScores, verify
+from functions.core.stalled import StalledEvent
 from functions.core.work import WorkItem, WorkKind
-from tests.strategies import completion_events, manifests, work_items
+from tests.strategies import completion_events, manifests, stalled_events, work_items
 
 CONTRACTS = Path(__file__).parents[2] / "docs" / "contracts"
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -86,6 +89,23 @@ def make_event(**changes: Any) -> CompletionEvent:
     return CompletionEvent(**(fields | changes))
 
 
+def make_stall(**changes: Any) -> StalledEvent:
+    fields: dict[str, Any] = {
+        "run_id": RUN_ID,
+        "attempt": 2,
+        "pipeline": PipelineKey("scoring"),
+        "kind": RunKind.SCORING,
+        "environment": "local",
+        "state": RunState.SUBMITTED,
+        "since": NOON,
+        "stalled_after_minutes": 60,
+        "databricks_run_id": DatabricksRunId(7),
+        "run_page_url": "https://adb-1.1.azuredatabricks.net/jobs/1/runs/7",
+        "time": NOON,
+    }
+    return StalledEvent(**(fields | changes))
+
+
 def make_scores(**changes: Any) -> dict[str, Any]:
     event = make_event()
     assert event.inputs is not None
@@ -139,6 +159,42 @@ def test_completion_event_is_what_its_schema_says(event: CompletionEvent) -> Non
 @given(event=completion_events())
 def test_completion_event_survives_the_wire(event: CompletionEvent) -> None:
     assert CompletionEvent.from_json(event.to_json()) == event
+
+
+@given(event=stalled_events)
+def test_stalled_event_is_what_its_schema_says_and_survives_the_wire(event: StalledEvent) -> None:
+    validator_of("stalled-event").validate(json.loads(event.to_json()))
+
+    assert StalledEvent.from_json(event.to_json()) == event
+    assert read_announcement(event.to_json()) == event
+
+
+@given(event=completion_events())
+def test_the_topics_events_are_told_apart_by_their_type(event: CompletionEvent) -> None:
+    assert read_announcement(event.to_json().encode()) == event
+
+
+@pytest.mark.parametrize("field", ["id", "source", "type", "subject"])
+def test_stalled_event_whose_envelope_contradicts_its_data_is_refused(field: str) -> None:
+    document = make_stall().to_document() | {field: "x.stalled"}
+
+    with pytest.raises(InvalidDocumentError, match=f"stalled event.{field}: got 'x.stalled'"):
+        StalledEvent.from_document(document)
+
+
+@given(document=json_values)
+def test_anything_else_is_no_announcement(document: object) -> None:
+    """Fuzz reaches both readers as data, never as a crash."""
+    for fuzz in (document, {"type": "tidegate.scoring.stalled", "data": document}):
+        with pytest.raises(InvalidDocumentError):
+            read_announcement(json.dumps(fuzz))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 50_000, " " * MAX_EVENT_BYTES])
+def test_text_that_is_no_json_is_no_announcement(text: str) -> None:
+    for read in (read_announcement, StalledEvent.from_json):
+        with pytest.raises(InvalidDocumentError):
+            read(text)
 
 
 def test_completion_event_is_named_by_run_attempt_and_outcome() -> None:

@@ -290,10 +290,15 @@ def test_announcement_before_the_manifest_has_no_inputs() -> None:
     assert (event.inputs, event.reason, event.traceparent) == (None, "by hand", "")
 
 
-def test_run_is_stalled_when_open_for_too_long() -> None:
-    limit = timedelta(minutes=4)
+@pytest.mark.parametrize("state", [state for state in RunState if state is not RunState.ENDED])
+def test_attempt_is_stalled_when_open_for_too_long_wherever_it_stands(state: RunState) -> None:
+    run = make_run(state=state, updated_at=T0 + timedelta(minutes=59))
 
-    assert is_stalled(make_run(), now=NOW, limit=limit)
-    assert not is_stalled(make_run(submitted_at=NOW), now=NOW, limit=limit)
-    assert is_stalled(make_run(submitted_at=None), now=NOW, limit=limit)
-    assert not is_stalled(make_run(state=RunState.ENDED, outcome=Outcome.FAILED), now=NOW, limit=limit)
+    assert is_stalled(run, now=T0 + timedelta(minutes=61), after_minutes=60)
+    assert not is_stalled(run, now=T0 + timedelta(minutes=60), after_minutes=60)
+
+
+def test_ended_run_is_never_stalled() -> None:
+    run = make_run(state=RunState.ENDED, outcome=Outcome.FAILED)
+
+    assert not is_stalled(run, now=T0 + timedelta(days=9), after_minutes=60)

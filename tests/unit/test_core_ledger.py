@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from functions.core.completion import CompletionEvent
+from functions.core.endings import announce_stall
 from functions.core.errors import IllegalTransitionError, InvalidDocumentError
 from functions.core.ledger import (
     ARRIVAL_TRANSITIONS,
@@ -55,11 +56,13 @@ from functions.core.run_transitions import (
     begin_next_attempt,
     end_run,
     mark_published,
+    mark_stall_published,
     mark_stalled,
     persist_token,
     record_report,
     record_submitted,
 )
+from functions.core.stalled import StalledEvent
 from functions.core.tokens import arrival_id_of
 from tests.strategies import arrivals, runs, texts
 
@@ -429,13 +432,43 @@ def test_decided_run_cannot_report() -> None:
     assert refusal_of(lambda: record_report(run, make_event(run), LATER)) == RunRule.FOLLOW_THE_TABLE
 
 
-def test_stalled_run_is_noted_once_and_stays_open() -> None:
-    run = mark_stalled(submitted(), LATER)
+def make_stall(run: Run, at: datetime = LATER) -> StalledEvent:
+    return announce_stall(run, now=at, after_minutes=60)
 
-    assert run.stalled_at == LATER
-    assert run.state is RunState.SUBMITTED
-    assert mark_stalled(run, LATER + timedelta(1)) is run
-    assert mark_stalled(ended(), LATER).stalled_at is None
+
+def test_an_attempt_is_stalled_once_and_stays_open() -> None:
+    """R54: the first event stays, whoever else sees it later."""
+    before = submitted()
+    run = mark_stalled(before, make_stall(before), LATER)
+
+    assert (run.stall, run.state, run.owes_stall) == (make_stall(before), RunState.SUBMITTED, True)
+    assert mark_stalled(run, make_stall(run, LATER + timedelta(1)), LATER) is run
+    assert mark_stalled(ended(), make_stall(before), LATER).stall is None
+    assert mark_stalled(replace(before, attempt=2), make_stall(before), LATER).stall is None
+
+
+def test_a_stall_is_published_before_the_story_is_over_and_before_the_next_attempt() -> None:
+    before = submitted()
+    stall = make_stall(before)
+    stalled = mark_stalled(before, stall, LATER)
+    over = mark_published(end_run(stalled, make_event(stalled, Outcome.FAILED), LATER), LATER)
+    told = mark_stall_published(over, stall, LATER)
+
+    assert (over.is_story_over, told.is_story_over) == (False, True)
+    assert refusal_of(lambda: begin_next_attempt(over, LATER, after=1, reason="again")) == RunRule.PUBLISH_BEFORE_RETRY
+    following = begin_next_attempt(told, LATER, after=1, reason="again")
+    assert (following.stall, following.stall_published_at) == (None, None)
+    assert mark_stall_published(following, stall, LATER) is following
+    assert mark_stall_published(told, stall, LATER + timedelta(1)) is told
+
+
+def test_an_attempt_begins_when_it_is_decided() -> None:
+    """Its SLA counts from there, not from the first attempt's."""
+    run = mark_published(ended(Outcome.FAILED), LATER)
+    second = begin_next_attempt(run, LATER + timedelta(days=3), after=1, reason="asked for")
+
+    assert make_run().began_at == T0
+    assert second.began_at == LATER + timedelta(days=3)
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,8 @@ kind = "none"
 policy = "supersede"
 [pipelines.score.retry]
 max_attempts = 3
+[pipelines.score.sla]
+stalled_after_minutes = 90
 """
     )
     score = pipelines.get(PipelineKey("score"))
@@ -137,7 +139,7 @@ max_attempts = 3
     assert route.content_types == {"text/csv"}
     assert (score.batching.quiet_seconds, score.batching.max_wait_seconds) == (30, 30)
     assert score.stages[Stage.PUBLISH] is False
-    assert (score.concurrency.capacity, score.max_attempts) == (1, 3)
+    assert (score.concurrency.capacity, score.max_attempts, score.stalled_after_minutes) == (1, 3, 90)
     schedule = score.schedule("daily")
     assert schedule is not None
     assert schedule.missed is MissedSlots.LATEST
@@ -181,7 +183,7 @@ def test_version_is_of_the_content_not_of_the_layout() -> None:
             [
                 "pipelines.score.output: got nothing, expected a value",
                 ("pipelines.score.training_data: got an unknown key, expected one of kind, job, model, output, stages, "
-                "parameters, callers_may_set, routes, schedules, batching, readiness, alias, concurrency, retry"),
+                "parameters, callers_may_set, routes, schedules, batching, readiness, alias, concurrency, retry, sla"),
                 "pipelines.score.training_data.prefix: got nothing, expected a value",
                 "pipelines.score.training_data.container: got 'x', expected a container's name",
             ],
@@ -260,6 +262,13 @@ def test_version_is_of_the_content_not_of_the_layout() -> None:
             [
                 "pipelines.score.readiness.kind: got 'marker', expected one of none",
                 "pipelines.score.retry.max_attempts: got nothing, expected a value",
+            ],
+        ),
+        (
+            SCORING + "[pipelines.score.sla]\nstalled_after_minutes = 0\nat = 1",
+            [
+                "pipelines.score.sla.at: got an unknown key, expected one of stalled_after_minutes",
+                "pipelines.score.sla.stalled_after_minutes: got 0, expected a whole number from 1 to 44640",
             ],
         ),
     ],

@@ -1,5 +1,8 @@
 """Holds every state that Databricks knows to a declared meaning, and every other to being no success."""
 
+from enum import Enum
+from typing import get_args, get_type_hints
+
 import pytest
 from databricks.sdk.service import jobs
 from hypothesis import given
@@ -30,6 +33,28 @@ def test_every_state_of_the_sdk_is_declared() -> None:
     assert life_cycle <= KNOWN_LIFE_CYCLE_STATES
     assert results <= KNOWN_RESULT_STATES
     assert termination <= KNOWN_TERMINATION_CODES
+
+
+def test_every_field_of_the_sdk_that_tells_a_state_is_read_or_left_out_on_purpose() -> None:
+    """R24: a new kind of state beside those that are read fails here, not in a run that ends in silence."""
+    read = {"life_cycle_state", "result_state", "state", "code"}
+    # Of a code that is declared it says nothing more; a code that is not declared is unknown whoever is to blame.
+    left_out = {"type"}
+    found = {
+        name
+        for of in (jobs.RunState, jobs.RunStatus, jobs.TerminationDetails)
+        for name, hint in get_type_hints(of).items()
+        for kind in (get_args(hint) or (hint,))
+        if isinstance(kind, type) and issubclass(kind, Enum)
+    }
+
+    assert found == read | left_out
+
+
+def test_a_member_that_the_sdk_does_not_have_yet_is_unknown() -> None:
+    """What the test above guards: an undeclared member is an alert, never success, in each of the three places."""
+    for states in (("NEW", "SUCCESS", "SUCCESS"), ("TERMINATED", "NEW", "SUCCESS"), ("TERMINATED", "FAILED", "NEW")):
+        assert status_of(*states).verdict is Verdict.UNKNOWN
 
 
 @given(life_cycle=life_cycle_states, result=result_states, code=codes)

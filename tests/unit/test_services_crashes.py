@@ -6,7 +6,6 @@ from datetime import timedelta
 
 import pytest
 
-from functions.core.errors import LedgerUnavailableError, WorkspaceUnavailableError
 from functions.core.model import ArrivalState, Outcome, RunState
 from functions.core.work import WorkItem
 from functions.services.complete import complete
@@ -15,100 +14,8 @@ from functions.services.reconcile import reconcile
 from functions.services.requests import request_run, retry_run
 from functions.services.schedule import fire_schedule
 from tests.support.control_plane import SCORING, TRAINING, World, make_blob, make_pipelines
+from tests.support.fault_walk import CrashAt, FailAt, settle, survive, walk_faults, work
 from tests.support.in_memory import Faults
-
-
-class ProcessDiedError(BaseException):
-    """The process is gone; nothing in it can catch this."""
-
-
-READS = (
-    ".get",
-    ".query",
-    ".scan",
-    ".resolve",
-    ".find_job",
-    ".status",
-    ".read",
-    ".read_scores",
-    ".list_versions",
-    ".active",
-)
-
-
-@dataclass
-class CrashAt(Faults):
-    """Kills the process after the n-th write; dying around a read is dying after the write before it."""
-
-    at: int
-    hooks: int = 0
-    where: str = ""
-
-    def after(self, call: str) -> None:
-        if call.endswith(READS):
-            return
-        self.hooks += 1
-        if self.hooks == self.at:
-            self.where = f"after {call}"
-            raise ProcessDiedError(self.where)
-
-
-@dataclass
-class FailAt(Faults):
-    """Loses one call or its answer, with the error that the adapter would raise."""
-
-    at: int
-    hooks: int = 0
-    where: str = ""
-
-    def before(self, call: str) -> None:
-        self._count(f"before {call}", call)
-
-    def after(self, call: str) -> None:
-        if not call.endswith(READS):  # a lost answer to a question is a lost question
-            self._count(f"after {call}", call)
-
-    def _count(self, hook: str, call: str) -> None:
-        self.hooks += 1
-        if self.hooks == self.at:
-            self.where = hook
-            error = WorkspaceUnavailableError if call.startswith("workspace") else LedgerUnavailableError
-            raise error(call, "scripted")
-
-
-def survive(world: World, act: Callable[[], object]) -> None:
-    """Do something as the host would: again after the process died or the call failed, in a fresh process."""
-    for _ in range(5):
-        try:
-            act()
-        except (ProcessDiedError, LedgerUnavailableError, WorkspaceUnavailableError):
-            world.plane = world.make_plane()
-            world.clock.advance(timedelta(seconds=10))
-        else:
-            return
-    raise AssertionError("it never succeeds")
-
-
-def work(world: World) -> None:
-    """Do queued work; what a dying process had taken is delivered again."""
-    for _ in range(100):
-        item = world.queue.take()
-        if item is None:
-            return
-        survive(world, lambda taken=item: dispatch(world.plane, taken.to_json()))  # type: ignore[misc] # bound now
-
-
-def settle(world: World) -> None:
-    """Let time pass until every story is over."""
-    for _ in range(30):
-        work(world)
-        survive(world, lambda: reconcile(world.plane))
-        work(world)
-        if world.is_quiet():
-            return
-        world.clock.advance(timedelta(seconds=20))
-    states = [(run.state, run.reason) for run in world.runs()]
-    raise AssertionError(f"not settled: {states}, {world.queue.messages}, {world.tables.rows['pending'].keys()}")
 
 
 @dataclass(frozen=True)
@@ -256,17 +163,11 @@ def test_a_fault_anywhere_converges(
     story: Callable[[World], Result], pipelines: object, fault: type[CrashAt] | type[FailAt]
 ) -> None:
     """I6: a crash or a lost call around any effect, and a redelivery, leave what the undisturbed story leaves."""
-    undisturbed = story(World(pipelines=pipelines))  # type: ignore[arg-type] # from the table above
-
-    at, points = 0, 0
-    while True:
-        at += 1
-        faults = fault(at=at)
-        found = story(World(pipelines=pipelines, faults=faults))  # type: ignore[arg-type] # likewise
-        if not faults.where:
-            break
-        points += 1
-        assert found == undisturbed, f"fault {at}: {faults.where}"
+    undisturbed, points = walk_faults(
+        story,
+        lambda faults: World(pipelines=pipelines, faults=faults),  # type: ignore[arg-type] # from the table above
+        fault,
+    )
 
     assert points >= (12 if fault is CrashAt else 40)
     assert undisturbed.leftovers == 0

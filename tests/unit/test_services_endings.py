@@ -391,17 +391,6 @@ def test_a_replayed_batch_is_the_next_attempt_of_its_run() -> None:
     assert (only_run(world).attempt, only_run(world).state) == (2, RunState.SUBMITTED)
 
 
-def test_a_run_that_is_open_for_a_day_is_noted_as_stalled() -> None:
-    world = World()
-    submitted(world)
-
-    world.clock.advance(timedelta(hours=25))
-    reconcile(world.plane)
-
-    assert only_run(world).stalled_at == world.clock.now()
-    assert only_run(world).state is RunState.SUBMITTED
-
-
 def test_an_index_row_without_a_run_is_kept_for_a_day() -> None:
     """Its writer may be slow: closing it early would hide the run from the reconciler for ever."""
     world = World()
