@@ -21,6 +21,7 @@ from functions.core.model import (
     RunId,
 )
 from functions.core.scores import ScoresManifest
+from functions.core.turnstile import Turnstile
 from functions.core.work import WorkItem
 
 __all__ = [
@@ -182,6 +183,14 @@ class RunLedger(Protocol):
 
     def note_slot(self, pipeline: PipelineKey, schedule: str, slot: datetime, note: str) -> None:
         """Remember that this slot and those before it were dealt with, and how; an earlier slot changes nothing."""
+        ...
+
+    def read_turnstile(self) -> Entry[Turnstile]:
+        """Return the turnstile as it stands; before the first write it is empty, at version ""."""
+        ...
+
+    def update_turnstile(self, entry: Entry[Turnstile], turnstile: Turnstile) -> Entry[Turnstile]:
+        """Return the new entry; raises LedgerConflictError if someone changed it since it was read."""
         ...
 
     def record_quarantined(self, message: QuarantinedMessage) -> None:

@@ -4,7 +4,8 @@
     pending    partition pipeline, key event time + arrival id                         index of held arrivals
     runs       partition pipeline.yyyymm, key the rest of the run id                   one row a run, with its outbox
     open       partition "open", key run id                                            index of unfinished stories
-    marks      partition by kind                                               requests, slots, quarantined, alerts
+    marks      partition by kind                                                       requests, slots, quarantined,
+                                                                                       alerts, the turnstile's one row
 
 An index row is written before the row that needs it and removed after, so a crash in between leaves an index row
 too many, never one too few; readers of an index know that.
@@ -24,6 +25,8 @@ from functions.core.model import ArrivalState, BlobVersion, DatabricksRunId, Pip
 from functions.core.reading import parse_utc, to_iso
 from functions.core.rows import Row
 from functions.core.tokens import partition_of_run
+from functions.core.turnstile import Turnstile
+from functions.core.turnstile_rows import turnstile_from_row, turnstile_to_row
 from functions.ports import ClaimedRequest, Entry, HeldArrival, OpenRun, QuarantinedMessage
 
 __all__ = ["TableLedger"]
@@ -33,6 +36,7 @@ _FIRST_WINDOW: Final = timedelta(hours=1)
 _LONGEST_WINDOW: Final = timedelta(days=31)  # a partition is a month
 _UNKNOWN_VERSION: Final = ""
 _OPEN: Final = "open"
+_TURNSTILE: Final = "turnstile"
 _EVERYTHING: Final = 1_000_000
 _MAX_REASON: Final = 8000
 _LAST_SECOND: Final = 10**11 - 1
@@ -257,6 +261,24 @@ class TableLedger:
             )
         if not is_noted:
             raise LedgerConflictError(f"noting a slot of {pipeline!r}", "another instance notes one too")
+
+    def read_turnstile(self) -> Entry[Turnstile]:
+        """Return the turnstile as it stands; before the first write it is empty."""
+        row = self._marks.get(_TURNSTILE, _TURNSTILE)
+        if row is None:
+            return Entry(value=Turnstile(), version=_UNKNOWN_VERSION)
+        return Entry(value=turnstile_from_row(row.values), version=row.version)
+
+    def update_turnstile(self, entry: Entry[Turnstile], turnstile: Turnstile) -> Entry[Turnstile]:
+        """Return the new entry."""
+        row = turnstile_to_row(turnstile)
+        if entry.version == _UNKNOWN_VERSION:
+            version = self._marks.insert(_TURNSTILE, _TURNSTILE, row)
+        else:
+            version = self._marks.replace(_TURNSTILE, _TURNSTILE, row, entry.version)
+        if version is None:
+            raise LedgerConflictError("the turnstile", "it changed since it was read")
+        return Entry(value=turnstile, version=version)
 
     def record_quarantined(self, message: QuarantinedMessage) -> None:
         """Keep where a message went that could not be understood."""

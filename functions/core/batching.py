@@ -31,6 +31,8 @@ def close_batch(
     wait_s = (min(opened, quiet) - now).total_seconds()
     if wait_s > 0 and len(held) < batching.max_files:
         return Hold(pipeline=pipeline.key, reason=HoldReason.WINDOW_OPEN, wait_s=wait_s)
+    if (refusal := situation.refusal) is not None:
+        return Hold(pipeline=pipeline.key, reason=refusal.reason, wait_s=refusal.wait_s)
     batch = tuple(sorted(held, key=lambda arrival: (arrival.event_time, arrival.id))[: batching.max_files])
     ids = [arrival.id for arrival in batch]
     wanted = Wanted(

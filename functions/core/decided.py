@@ -8,6 +8,7 @@ from functions.core.model import BlobVersion, PipelineKey, RunId, Stage
 from functions.core.pipelines import Pipeline
 from functions.core.reasons import HoldReason, SkipReason
 from functions.core.routing import Routing
+from functions.core.turnstile import Refusal
 
 __all__ = [
     "ArrivalsInput",
@@ -30,7 +31,8 @@ class Situation:
     environment: str
     account: str  # the one storage account that this environment watches
     model_version: str | None = None  # that the pipeline's alias names now; None: no model yet
-    active_runs: int = 0  # of the pipeline
+    active_runs: int = 0  # of the pipeline, with those that wait to be sent
+    refusal: Refusal | None = None  # why no run of the pipeline may start now
     known_versions: tuple[BlobVersion, ...] = ()  # of the event's path, as the ledger has them
     checkpoints: frozenset[Stage] = frozenset()  # stages whose output earlier attempts on the same files left
 

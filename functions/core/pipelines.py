@@ -9,6 +9,7 @@ from typing import Final
 from functions.core.cron import Cron
 from functions.core.errors import UnknownPipelineError
 from functions.core.globs import Glob
+from functions.core.limits import Limits
 from functions.core.model import JobKey, PipelineKey, RunKind, Stage
 
 __all__ = [
@@ -164,6 +165,7 @@ class Pipeline:
     concurrency: Concurrency = field(default_factory=Concurrency)
     max_attempts: int = 1
     stalled_after_minutes: int = DEFAULT_STALLED_AFTER_MINUTES  # an attempt that is open for longer is announced
+    max_runs_per_day: int | None = None  # by UTC day; None: no budget of its own
 
     def input_places(self) -> tuple[str, ...]:
         """Return where the pipeline reads, as container/prefix."""
@@ -185,6 +187,7 @@ class Pipelines:
 
     pipelines: tuple[Pipeline, ...]
     version: str  # 16 hex over the content: comments and layout do not count
+    limits: Limits = field(default_factory=Limits)  # of all of them together
 
     @cached_property
     def by_key(self) -> Mapping[PipelineKey, Pipeline]:

@@ -10,6 +10,7 @@ from typing import Final
 from functions.core.cron import Cron, CronError
 from functions.core.errors import InvalidConfigurationError, Problem
 from functions.core.globs import MAX_GLOB_LENGTH
+from functions.core.limits_toml import read_limits, read_max_runs_per_day
 from functions.core.model import JobKey, PipelineKey, RunKind, Stage
 from functions.core.parameters import STAGES_OF_KIND, TUNABLE, check_tunable, defaults_of
 from functions.core.pipeline_contradictions import contradictions
@@ -29,6 +30,7 @@ from functions.core.pipelines import (
 )
 from functions.core.reading import Reader, shown
 from functions.core.stages import missing_prerequisites
+from functions.core.turnstile import EVERY
 
 __all__ = ["parse_pipelines"]
 
@@ -38,7 +40,7 @@ _MAX_BYTES: Final = 1024 * 1024
 _WEEK_S: Final = 7 * 24 * 3600
 _MONTH_MINUTES: Final = 31 * 24 * 60
 _COMMON_KEYS: Final = ("stages", "parameters", "callers_may_set", "routes", "schedules", "batching", "readiness")
-_OPTIONAL_KEYS: Final = (*_COMMON_KEYS, "alias", "concurrency", "retry", "sla")
+_OPTIONAL_KEYS: Final = (*_COMMON_KEYS, "alias", "concurrency", "retry", "sla", "budget")
 
 
 def parse_pipelines(data: bytes, *, file: str, known_jobs: Collection[JobKey]) -> Pipelines:
@@ -55,13 +57,14 @@ def parse_pipelines(data: bytes, *, file: str, known_jobs: Collection[JobKey]) -
     problems: list[Problem] = []
     root = Reader(_parse_toml(data, file), f"{file}: ", problems)
     root.place = ""  # key paths begin at the top; the file is put before them at the end
-    root.mapping(required=("schema", "pipelines"))
+    root.mapping(required=("schema", "pipelines"), optional=("limits",))
     if not root.child("schema").is_absent:
         root.child("schema").constant(1)
     table = root.child("pipelines")
     if not table.is_absent and (not isinstance(table.value, Mapping) or not table.value):
         table.refuse("a table of at least one pipeline")
     pipelines = tuple(_read_pipeline(name, reader, known_jobs) for name, reader in table.children())
+    limits = read_limits(root.child("limits"))
     if not problems:
         # Only what is right in itself can be compared.
         problems.extend(contradictions(pipelines))
@@ -72,7 +75,8 @@ def parse_pipelines(data: bytes, *, file: str, known_jobs: Collection[JobKey]) -
     content = json.dumps(root.value, sort_keys=True, separators=(",", ":"))
     # The order of pipelines and routes is meaning, but sort_keys loses the pipelines' order.
     order = json.dumps([pipeline.key for pipeline in pipelines])
-    return Pipelines(pipelines=pipelines, version=hashlib.sha256((content + order).encode()).hexdigest()[:16])
+    version = hashlib.sha256((content + order).encode()).hexdigest()[:16]
+    return Pipelines(pipelines=pipelines, version=version, limits=limits)
 
 
 def _parse_toml(data: bytes, file: str) -> Mapping[str, object]:
@@ -87,6 +91,8 @@ def _parse_toml(data: bytes, file: str) -> Mapping[str, object]:
 
 
 def _read_pipeline(name: str, reader: Reader, known_jobs: Collection[JobKey]) -> Pipeline:
+    if name == EVERY:
+        reader.problems.append(Problem(reader.place, shown(name), "another name: this one stands for all pipelines"))
     if not re.fullmatch(_KEY, name):
         reader.problems.append(Problem(reader.place, shown(name), "a name like flight_delay_scoring, at most 48 long"))
     mistakes = len(reader.problems)
@@ -117,6 +123,7 @@ def _read_pipeline(name: str, reader: Reader, known_jobs: Collection[JobKey]) ->
         concurrency=_read_concurrency(reader.child("concurrency")),
         max_attempts=_read_max_attempts(reader.child("retry")),
         stalled_after_minutes=_read_stalled_after(reader.child("sla")),
+        max_runs_per_day=read_max_runs_per_day(reader.child("budget")),
     )
 
 

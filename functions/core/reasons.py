@@ -50,3 +50,8 @@ class HoldReason(_Reason):
     NOTHING_HELD = "nothing_held", "no arrival waits for this pipeline"
     NO_MODEL_YET = "no_model_yet", "no model version has the pipeline's alias yet"
     AT_CAPACITY = "at_capacity", "as many runs are active as the pipeline allows"
+    PAUSED = "paused", "a person has paused the pipeline"
+    NO_SEAT = "no_seat", "as many runs are in flight as all pipelines together may have"
+    START_RATE = "start_rate", "runs start as fast as the workspace takes them; the next one follows in a moment"
+    BUDGET_SPENT = "budget_spent", "the pipeline has begun as many runs today (UTC) as it may"
+    TOTAL_BUDGET_SPENT = "total_budget_spent", "all pipelines together have begun as many runs today (UTC) as they may"

@@ -38,8 +38,9 @@ from functions.ports import Entry, HeldArrival
 from functions.services.changes import change_run
 from functions.services.plane import ControlPlane, Done, Progress, Wait
 from functions.services.putting_back import advance_or_put_back
-from functions.services.situations import situation_of
+from functions.services.situations import situation_of_batch
 from functions.services.submission import cancel_active
+from functions.services.turnstile import is_kept_out
 
 __all__ = ["close_pipeline_batch", "start_batch"]
 
@@ -79,6 +80,8 @@ def close_pipeline_batch(plane: ControlPlane, key: PipelineKey) -> Progress:
     pipeline = plane.pipelines.by_key.get(key)
     if pipeline is None:
         return Done(what=f"no pipeline {key!r} is configured; what it holds stays held")
+    if (refusal := is_kept_out(plane, key)) is not None:  # before its index is read: it may hold many for days
+        return Done(what=refusal.reason.value)
     held = plane.ledger.held_arrivals(key, limit=pipeline.batching.max_files)
     if not held:
         return Done(what=HoldReason.NOTHING_HELD.value)
@@ -90,7 +93,7 @@ def close_pipeline_batch(plane: ControlPlane, key: PipelineKey) -> Progress:
 
 def start_batch(plane: ControlPlane, pipeline: Pipeline, held: Sequence[HeldArrival]) -> Progress:
     """Start the run of these held arrivals if it is due."""
-    situation = situation_of(plane, pipeline)
+    situation = situation_of_batch(plane, pipeline)
     decision = close_batch(
         pipeline, [item.entry.value for item in held], plane.pipelines, situation, now=plane.clock.now()
     )
@@ -101,11 +104,17 @@ def start_batch(plane: ControlPlane, pipeline: Pipeline, held: Sequence[HeldArri
             return Wait(why=decision.reason.value, seconds=decision.wait_s)
         case Skip():
             return _give_up(plane, held, str(decision))
-        case StartRun() if decision.must_cancel_active:
-            cancel_active(plane, pipeline)
-            return Wait(why="the active run is being cancelled", seconds=_WAIT_FOR_CANCEL_S)
+        case StartRun() if decision.must_cancel_active and _is_any_held(plane, held):
+            still_active = cancel_active(plane, pipeline)
+            return Wait(why="the active run is being cancelled", seconds=_WAIT_FOR_CANCEL_S if still_active else 0)
         case StartRun():
             return _freeze(plane, decision, held, situation)
+
+
+def _is_any_held(plane: ControlPlane, held: Sequence[HeldArrival]) -> bool:
+    """Return whether there is new work at all: an index row that a crash left must not have its own run cancelled."""
+    entries = (plane.ledger.get_arrival(item.entry.value.blob) for item in held)
+    return any(entry is not None and entry.value.state is ArrivalState.HELD for entry in entries)
 
 
 def _note_reason(plane: ControlPlane, held: Sequence[HeldArrival], reason: HoldReason) -> None:
@@ -168,7 +177,7 @@ def _rescue(plane: ControlPlane, pipeline: Pipeline, run_id: RunId, items: Seque
     age = plane.clock.now() - max(entry.value.updated_at for _, entry in items)
     if timedelta(0) <= age < _RIVAL_IS_ALIVE_FOR:  # safe either way; a rival who is alive is quicker alone
         return Wait(why="another worker is starting their run", seconds=_RIVAL_IS_ALIVE_FOR.total_seconds())
-    situation = situation_of(plane, pipeline)
+    situation = situation_of_batch(plane, pipeline)
     decision = close_batch(
         pipeline, [entry.value for _, entry in items], plane.pipelines, situation, now=plane.clock.now()
     )

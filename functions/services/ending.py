@@ -12,7 +12,7 @@ from functions.core.errors import InvalidDocumentError, NotFoundError
 from functions.core.freezing import must_publish_scores, parameters_of
 from functions.core.ledger import Arrival, Run
 from functions.core.manifest import InputManifest
-from functions.core.model import ArrivalState, Outcome, RunKind, RunState
+from functions.core.model import ArrivalState, Outcome, PipelineKey, RunKind, RunState
 from functions.core.run_transitions import begin_next_attempt, end_run, record_submitted
 from functions.core.scores import ScoresManifest
 from functions.core.work import WorkItem, WorkKind
@@ -21,8 +21,9 @@ from functions.services.alerting import raise_alert
 from functions.services.changes import change_arrivals, change_run
 from functions.services.outbox import publish_outbox
 from functions.services.plane import ControlPlane, Done, Progress, Wait, wake_dispatcher
+from functions.services.turnstile import leave_seat
 
-__all__ = ["fail_run", "settle_run"]
+__all__ = ["fail_run", "settle_run", "skip_run"]
 
 _CONFIRM_S: Final = 2.0  # a notebook that has reported is at its last cell
 _WATCH_S: Final = 30.0
@@ -95,6 +96,7 @@ def _go_again(plane: ControlPlane, entry: Entry[Run], reason: str) -> Progress:
         lambda run: begin_next_attempt(run, plane.clock.now(), after=attempt, reason=reason),
     )
     run = entry.value
+    leave_seat(plane, run, attempt=attempt)
     item = WorkItem(kind=WorkKind.ADVANCE_RUN, pipeline=run.pipeline, run_id=run.id, traceparent=run.traceparent)
     plane.queue.enqueue(item, delay=timedelta(seconds=_NEXT_ATTEMPT_S))
     return Done(what=f"attempt {run.attempt} follows: {reason}")
@@ -102,12 +104,21 @@ def _go_again(plane: ControlPlane, entry: Entry[Run], reason: str) -> Progress:
 
 def fail_run(plane: ControlPlane, entry: Entry[Run], reason: str) -> Progress:
     """End a run that can never start, or never be finished, as failed."""
+    return _give_up(plane, entry, Outcome.FAILED, reason)
+
+
+def skip_run(plane: ControlPlane, entry: Entry[Run], reason: str) -> Progress:
+    """End a run as skipped that was never sent, because its pipeline's policy gives other work precedence."""
+    return _give_up(plane, entry, Outcome.SKIPPED, reason)
+
+
+def _give_up(plane: ControlPlane, entry: Entry[Run], outcome: Outcome, reason: str) -> Progress:
     run = entry.value
     try:
         manifest = None if run.manifest is None else plane.manifests.read(run.manifest)
     except (NotFoundError, InvalidDocumentError):
         manifest = None  # a run must not stay open for ever because its manifest was lost
-    event = announce(run, Outcome.FAILED, reason, now=plane.clock.now(), manifest=manifest)
+    event = announce(run, outcome, reason, now=plane.clock.now(), manifest=manifest)
     return _end(plane, entry, event, manifest, scores=None)
 
 
@@ -122,14 +133,16 @@ def _end(
     """Write an end down in the order in which a crash between any two lines is made up for by repeating all of it.
 
     Arrivals first: the run's own write may take it out of the index of open runs, and then nobody would come back
-    for them. Then the run with its event, in one write. Then the topic, then the note that the topic has it.
+    for them. Then the run with its event, in one write. Then its seat, which must not wait for Event Grid. Then the
+    topic, then the note that the topic has it.
     """
     if event.outcome is Outcome.COMPLETED and event.outputs is None and scores is not None:
         event = replace(event, outputs=scores.outputs(entry.value.output_url))
     _mark_arrivals(plane, entry.value, event, manifest)
     entry = change_run(plane.ledger, entry, lambda run: end_run(run, event, plane.clock.now()))
+    next_in_queue = leave_seat(plane, entry.value, attempt=event.attempt)
     entry = publish_outbox(plane, entry)
-    _wake_those_who_waited(plane, entry.value)
+    _wake_those_who_waited(plane, entry.value, next_in_queue)
     return Done(what=f"ended: {event.outcome.value}")
 
 
@@ -153,9 +166,9 @@ def _mark_arrivals(plane: ControlPlane, run: Run, event: CompletionEvent, manife
     change_arrivals(plane.ledger, blobs, mark)
 
 
-def _wake_those_who_waited(plane: ControlPlane, run: Run) -> None:
+def _wake_those_who_waited(plane: ControlPlane, run: Run, next_in_queue: PipelineKey | None) -> None:
     """Have held arrivals looked at now that a run has ended; if this is lost, the reconciler looks anyway."""
-    waiting = {run.pipeline} if run.pipeline in plane.pipelines.by_key else set()
+    waiting = {run.pipeline, next_in_queue or run.pipeline} & set(plane.pipelines.by_key)
     if run.kind is RunKind.TRAINING and run.outcome is Outcome.COMPLETED:
         waiting |= {
             pipeline.key

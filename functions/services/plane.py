@@ -5,10 +5,12 @@ from datetime import datetime, timedelta
 
 from functions.core.model import PipelineKey
 from functions.core.pipelines import Pipelines
+from functions.core.turnstile import Turnstile
 from functions.core.work import WorkItem, WorkKind
 from functions.ports import (
     Clock,
     CompletionPublisher,
+    Entry,
     InputStore,
     ManifestStore,
     ModelRegistry,
@@ -41,8 +43,10 @@ class ControlPlane:
     clock: Clock
     # When this process last asked for each pipeline to be looked at: a hint that saves messages, never an authority.
     wake_ups: dict[PipelineKey, datetime] = field(default_factory=dict[PipelineKey, datetime])
-    # How many runs each pipeline had when it was last counted, with those started since: likewise a hint.
-    counted: dict[PipelineKey, tuple[datetime, int]] = field(default_factory=dict[PipelineKey, tuple[datetime, int]])
+    # How the turnstile looked when this process last saw it, and when that was: likewise a hint, under the key "".
+    turnstile: dict[str, tuple[datetime, Entry[Turnstile]]] = field(
+        default_factory=dict[str, tuple[datetime, Entry[Turnstile]]]
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

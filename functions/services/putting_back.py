@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Final
 
-from functions.core.errors import AccessRefusedError, AmbiguousJobError, TransientError, UnknownJobError
+from functions.core.errors import AccessRefusedError, AmbiguousJobError, ThrottledError, TransientError, UnknownJobError
 from functions.core.ledger import Run
 from functions.core.model import RunId
 from functions.core.work import WorkItem, WorkKind
@@ -20,6 +20,7 @@ UNTIL_MENDED_S: Final = 60.0
 _FIRST_S: Final = 1.0
 _LONGEST_S: Final = 60.0
 _TRIES: Final = 12  # then the reconciler's regular look is soon enough, and no message goes round for ever
+_TRIES_WHILE_THROTTLED: Final = 600  # some hours: the reconciler gives up a whole pass at the first refusal
 
 
 def back_off_s(tries: int, asked_s: float | None) -> float:
@@ -31,9 +32,9 @@ def back_off_s(tries: int, asked_s: float | None) -> float:
     return max(own, asked_s or 0.0)
 
 
-def put_back(plane: ControlPlane, item: WorkItem, *, after_s: float) -> Progress:
+def put_back(plane: ControlPlane, item: WorkItem, *, after_s: float, tries: int = _TRIES) -> Progress:
     """Have the work done later, unless it has been put back so often that the reconciler will do."""
-    if item.tries >= _TRIES:
+    if item.tries >= tries:
         return Done(what="left to the reconciler")
     later = WorkItem(
         kind=item.kind,
@@ -58,7 +59,8 @@ def advance_or_put_back(plane: ControlPlane, entry: Entry[Run], *, tries: int = 
     try:
         progress = advance_run(plane, entry)
     except TransientError as error:
-        put_back(plane, item, after_s=back_off_s(tries, error.retry_after_s) + _spread_s(run.id))
+        most = _TRIES_WHILE_THROTTLED if isinstance(error, ThrottledError) else _TRIES
+        put_back(plane, item, after_s=back_off_s(tries, error.retry_after_s) + _spread_s(run.id), tries=most)
         return Done(what=f"put back: {error}")
     except MENDED_BY_A_PERSON as error:
         put_back(plane, item, after_s=UNTIL_MENDED_S + _spread_s(run.id))

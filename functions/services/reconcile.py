@@ -14,6 +14,7 @@ from functions.services.plane import ControlPlane, Wait
 from functions.services.schedule import catch_up
 from functions.services.stalling import announce_if_stalled, stalled_after_minutes
 from functions.services.submission import advance_run
+from functions.services.turnstile import reclaim_seats
 
 __all__ = ["Reconciled", "reconcile"]
 
@@ -36,6 +37,7 @@ def reconcile(plane: ControlPlane) -> Reconciled:
         started = plane.clock.now()
         open_runs = _from_another_start(plane, list(plane.ledger.open_runs()))
         active = _active(plane, open_runs, found)
+        _mend_seats(plane, open_runs, active, found)
         for open_run in open_runs:
             if open_run.databricks_run_id in active and not _may_be_stalled(plane, open_run):
                 found["active"] += 1
@@ -76,6 +78,14 @@ def _active(plane: ControlPlane, open_runs: list[OpenRun], found: Reconciled) ->
         except MlopsError as error:
             found[type(error).__name__] += 1
     return active
+
+
+def _mend_seats(plane: ControlPlane, open_runs: list[OpenRun], active: set[DatabricksRunId], found: Reconciled) -> None:
+    """Give back first what died with its process, so that this pass can use it."""
+    try:
+        found[reclaim_seats(plane, open_runs, active)] += 1
+    except MlopsError as error:
+        found[type(error).__name__] += 1
 
 
 def _from_another_start(plane: ControlPlane, runs: list[OpenRun]) -> list[OpenRun]:

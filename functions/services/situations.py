@@ -1,19 +1,21 @@
-"""Finds out what a decision depends on: the model that the alias names, and how many runs are active."""
+"""Finds out what a decision depends on: the model that the alias names, and whether a run may start now."""
 
-from datetime import timedelta
-from typing import Final
+from dataclasses import replace
 
 from functions.core.decided import Situation
 from functions.core.ledger import Run
 from functions.core.model import BlobVersion, RunId, RunKind, RunState
 from functions.core.pipelines import ConcurrencyPolicy, Pipeline
+from functions.core.reasons import HoldReason
 from functions.ports import Entry
 from functions.services.plane import ControlPlane
+from functions.services.turnstile import look_at_turnstile, refusal_of
 
-__all__ = ["active_runs", "bare_situation", "situation_of"]
+__all__ = ["active_runs", "bare_situation", "count_waiting_runs", "situation_of", "situation_of_batch"]
 
-_COUNT_IS_FRESH: Final = timedelta(seconds=5)
-_ACTIVE: Final = frozenset({RunState.SUBMITTING, RunState.SUBMITTED, RunState.REPORTED})
+_ACTIVE = frozenset({RunState.SUBMITTING, RunState.SUBMITTED, RunState.REPORTED})
+_UNSENT = frozenset({RunState.DECIDED, RunState.SUBMITTING})
+_WAITING_POLICIES = frozenset({ConcurrencyPolicy.PARALLEL, ConcurrencyPolicy.QUEUE})
 
 
 def bare_situation(plane: ControlPlane, known_versions: tuple[BlobVersion, ...] = ()) -> Situation:
@@ -26,12 +28,22 @@ def situation_of(plane: ControlPlane, pipeline: Pipeline) -> Situation:
     model_version = None
     if pipeline.kind is RunKind.SCORING:
         model_version = plane.models.resolve(pipeline.model_name, pipeline.alias)
+    is_waiting = pipeline.concurrency.policy in _WAITING_POLICIES
     return Situation(
         environment=plane.environment,
         account=plane.account,
         model_version=model_version,
-        active_runs=_count_active(plane, pipeline),
+        active_runs=_count_ahead(plane, pipeline) if is_waiting else len(active_runs(plane, pipeline)),
     )
+
+
+def situation_of_batch(plane: ControlPlane, pipeline: Pipeline) -> Situation:
+    """Return the situation in which held arrivals become a run, or stay held because no run may start now."""
+    refusal = refusal_of(plane, pipeline.key)
+    is_full = refusal is not None and refusal.reason is HoldReason.AT_CAPACITY
+    if is_full and pipeline.concurrency.policy not in _WAITING_POLICIES:
+        refusal = None  # the policy says what becomes of new work
+    return replace(situation_of(plane, pipeline), refusal=refusal)
 
 
 def active_runs(plane: ControlPlane, pipeline: Pipeline, *, but: RunId | None = None) -> list[Entry[Run]]:
@@ -40,17 +52,28 @@ def active_runs(plane: ControlPlane, pipeline: Pipeline, *, but: RunId | None = 
     return [entry for entry in entries if entry is not None and entry.value.state in _ACTIVE]
 
 
-def _count_active(plane: ControlPlane, pipeline: Pipeline) -> int:
-    """Return how many runs are active: exactly where that decides, else an upper bound from the index alone.
+def count_waiting_runs(plane: ControlPlane, pipeline: Pipeline, *, most: int, before: RunId | None = None) -> int:
+    """Return how many of the pipeline's runs wait to be sent, counting no further than `most`.
 
-    Far below the capacity, a count of a few seconds ago plus what this process has started since is near enough.
-    Two dispatchers that count at the same time may both go; the job's own limit and queue are the hard one.
+    The index is in the order of the runs' causes, so `before` leaves out what came later. Rows are read only until
+    enough are counted.
     """
-    if pipeline.concurrency.policy not in {ConcurrencyPolicy.PARALLEL, ConcurrencyPolicy.QUEUE}:
-        return len(active_runs(plane, pipeline))
-    now, capacity = plane.clock.now(), pipeline.concurrency.capacity
-    at, count = plane.counted.get(pipeline.key, (now, capacity))
-    if not timedelta(0) <= now - at < _COUNT_IS_FRESH or count >= capacity / 2:
-        at, count = now, sum(1 for _ in plane.ledger.open_runs(pipeline.key))
-    plane.counted[pipeline.key] = (at, count + 1)
-    return count if count < capacity else len(active_runs(plane, pipeline))
+    seated, count = {seat.run_id for seat in look_at_turnstile(plane).seats}, 0
+    for run in plane.ledger.open_runs(pipeline.key):
+        if count >= most or run.run_id == before:
+            break
+        if run.run_id not in seated and (entry := plane.ledger.get_run(run.run_id)) is not None:
+            count += entry.value.state in _UNSENT
+    return count
+
+
+def _count_ahead(plane: ControlPlane, pipeline: Pipeline) -> int:
+    """Return how many runs come before held arrivals: those that have a seat, and those that wait for one.
+
+    Far below the capacity nobody waits for long, unless the pipeline has lately found no seat among all.
+    """
+    turnstile, capacity = look_at_turnstile(plane), pipeline.concurrency.capacity
+    seated = turnstile.seated(pipeline.key)
+    if capacity > 1 and seated < capacity / 2 and all(item.pipeline != pipeline.key for item in turnstile.queue):
+        return seated
+    return seated + count_waiting_runs(plane, pipeline, most=capacity - seated)

@@ -2,28 +2,40 @@
 
 The token is in the ledger before any call can carry it, so whoever repeats the call after a crash, a lost answer or
 a refusal repeats it with the same token, and Databricks answers with the same run.
+No call is made without a seat (`turnstile`), so what waits in SUBMITTING without one was never sent.
 """
 
 from datetime import datetime
 from typing import Final
 
-from functions.core.errors import InvalidDocumentError, NotFoundError, ParametersTooLargeError, RunRejectedError
+from functions.core.errors import (
+    InvalidDocumentError,
+    NotFoundError,
+    ParametersTooLargeError,
+    RunRejectedError,
+    ThrottledError,
+)
 from functions.core.freezing import parameters_of, token_of
 from functions.core.ledger import Arrival, Run
 from functions.core.model import ArrivalState, RunState
 from functions.core.pipelines import ConcurrencyPolicy, Pipeline
+from functions.core.reasons import HoldReason, SkipReason
 from functions.core.run_transitions import persist_token, record_submitted
+from functions.core.turnstile import Refusal
 from functions.ports import Entry
 from functions.services.changes import change_arrivals, change_run
-from functions.services.ending import fail_run, settle_run
+from functions.services.ending import fail_run, settle_run, skip_run
 from functions.services.outbox import publish_outbox
 from functions.services.plane import ControlPlane, Done, Progress, Wait
-from functions.services.situations import active_runs
+from functions.services.situations import active_runs, count_waiting_runs
+from functions.services.turnstile import be_patient, look_at_turnstile, patience_s, refusal_of, take_seat
 
 __all__ = ["advance_run", "cancel_active"]
 
 _AT_CAPACITY_S: Final = 15.0
 _WAIT_FOR_CANCEL_S: Final = 5.0
+_ROOM_IS_MADE_S: Final = 1.0
+_IN_ORDER: Final = frozenset({ConcurrencyPolicy.PARALLEL, ConcurrencyPolicy.QUEUE})
 
 
 def advance_run(plane: ControlPlane, entry: Entry[Run]) -> Progress:
@@ -42,27 +54,26 @@ def advance_run(plane: ControlPlane, entry: Entry[Run]) -> Progress:
 
 
 def cancel_active(plane: ControlPlane, pipeline: Pipeline, *, but: Run | None = None) -> int:
-    """Ask Databricks to cancel the pipeline's active runs; return how many are still active."""
-    active = active_runs(plane, pipeline, but=None if but is None else but.id)
-    for entry in active:
+    """Have Databricks cancel the pipeline's active runs; return how many are not confirmed to have ended yet.
+
+    Asking for a cancellation is not one: a run is out of the way when Databricks says that it is over.
+    """
+    still_active = 0
+    for entry in active_runs(plane, pipeline, but=None if but is None else but.id):
         if entry.value.databricks_run_id is not None:
             plane.submitter.cancel(entry.value.databricks_run_id)
-    return len(active)
+            still_active += isinstance(settle_run(plane, entry), Wait)
+        else:
+            still_active += 1  # its answer is still to come; then it can be cancelled
+    return still_active
 
 
 def _begin(plane: ControlPlane, entry: Entry[Run]) -> Entry[Run] | Progress:
     """Persist the attempt's token, once there is room for it and its files are its own."""
     run = entry.value
     pipeline = plane.pipelines.by_key.get(run.pipeline)  # None: removed since; the run goes on as it was decided
-    if pipeline is not None:
-        policy = pipeline.concurrency.policy
-        if policy is ConcurrencyPolicy.SUPERSEDE:
-            if (progress := _supersede(plane, entry, pipeline)) is not None:
-                return progress
-        elif policy is not ConcurrencyPolicy.DROP:
-            active = len(active_runs(plane, pipeline, but=run.id))
-            if active >= pipeline.concurrency.capacity:
-                return Wait(why="as many runs are active as the pipeline allows", seconds=_AT_CAPACITY_S)
+    if (progress := _wait_for_turn(plane, entry, pipeline)) is not None:
+        return progress
     try:
         lost = _take_back_arrivals(plane, run) if run.attempt > 1 and run.arrival_count else 0
     except (NotFoundError, InvalidDocumentError) as error:
@@ -79,12 +90,42 @@ def _begin(plane: ControlPlane, entry: Entry[Run]) -> Entry[Run] | Progress:
     return change_run(plane.ledger, entry, persist)
 
 
+def _wait_for_turn(plane: ControlPlane, entry: Entry[Run], pipeline: Pipeline | None) -> Progress | None:
+    """Return why the run cannot go yet, or None; runs of a pipeline go in the order of their causes."""
+    policy = None if pipeline is None else pipeline.concurrency.policy
+    if pipeline is not None and policy is ConcurrencyPolicy.SUPERSEDE:
+        progress = _supersede(plane, entry, pipeline)
+        if progress is not None:
+            return progress
+    if (refusal := refusal_of(plane, entry.value.pipeline)) is not None:
+        return _kept_waiting(plane, entry, pipeline, refusal)
+    if pipeline is not None and policy in _IN_ORDER:
+        room = pipeline.concurrency.capacity - look_at_turnstile(plane).seated(pipeline.key)
+        if count_waiting_runs(plane, pipeline, most=room, before=entry.value.id) >= room:
+            return Wait(why=HoldReason.AT_CAPACITY.sentence, seconds=_AT_CAPACITY_S)
+    return None
+
+
+def _kept_waiting(plane: ControlPlane, entry: Entry[Run], pipeline: Pipeline | None, refusal: Refusal) -> Progress:
+    """Return what becomes of a run without a seat: it waits, unless its pipeline's policy says otherwise.
+
+    What was begun once is never dropped: its next attempt waits.
+    """
+    if refusal.reason is HoldReason.AT_CAPACITY and pipeline is not None:
+        policy = pipeline.concurrency.policy
+        if policy is ConcurrencyPolicy.DROP and entry.value.attempt == 1:
+            return skip_run(plane, entry, SkipReason.DROPPED_WHILE_ACTIVE.sentence)
+        if policy is ConcurrencyPolicy.SUPERSEDE:
+            return _supersede(plane, entry, pipeline) or Wait(why="there is room for it now", seconds=_ROOM_IS_MADE_S)
+    return Wait(why=refusal.reason.sentence, seconds=refusal.wait_s)
+
+
 def _supersede(plane: ControlPlane, entry: Entry[Run], pipeline: Pipeline) -> Progress | None:
     """Make room for the run by cancelling older ones; never the other way round."""
     run = entry.value
     newer = [item.value for item in active_runs(plane, pipeline, but=run.id) if _rank(item.value) > _rank(run)]
     if newer:
-        return fail_run(plane, entry, f"superseded by the newer run {max(newer, key=_rank).id}")
+        return skip_run(plane, entry, f"superseded by the newer run {max(newer, key=_rank).id}")
     if cancel_active(plane, pipeline, but=run):
         return Wait(why="the active run is being cancelled", seconds=_WAIT_FOR_CANCEL_S)
     return None
@@ -119,6 +160,10 @@ def _submit(plane: ControlPlane, entry: Entry[Run]) -> Progress:
     Ending it could announce a failure of a run that a lost answer has hidden from us.
     """
     run = entry.value
+    if (refusal := take_seat(plane, run)) is not None:
+        return _kept_waiting(plane, entry, plane.pipelines.by_key.get(run.pipeline), refusal)
+    if (wait_s := patience_s(plane, run)) > 0:
+        return Wait(why="Databricks asked for patience", seconds=wait_s)
     try:
         parameters = parameters_of(run)
     except ParametersTooLargeError as error:
@@ -127,6 +172,9 @@ def _submit(plane: ControlPlane, entry: Entry[Run]) -> Progress:
         databricks_run_id = plane.submitter.submit(run.job, token_of(run), parameters)
     except RunRejectedError as error:
         return fail_run(plane, entry, str(error))
+    except ThrottledError as error:
+        be_patient(plane, run, after_s=error.retry_after_s or 0.0)
+        raise
 
     def record(current: Run) -> Run:
         if current.token != run.token:

@@ -37,6 +37,7 @@ from functions.core.run_transitions import (
     record_submitted,
 )
 from functions.core.tokens import arrival_id_of, run_id_of
+from functions.core.turnstile import Pause, Seat, Turnstile
 from functions.ports import ClaimedRequest, QuarantinedMessage
 from tests.support.control_plane import make_blob
 from tests.support.in_memory import InMemoryTables
@@ -334,3 +335,29 @@ def test_alerts_are_listed_newest_first_and_each_once(ledger: TableLedger) -> No
         (2, NOON + timedelta(minutes=1)),
     ]
     assert [alert.attempt for alert in ledger.alerts(since=NOON + timedelta(minutes=5), limit=10)] == [3]
+
+
+def test_of_many_workers_at_the_turnstile_one_write_wins(ledger: TableLedger) -> None:
+    """Whoever read an older turnstile is refused, so a limit that was checked still holds when it is written."""
+    empty = ledger.read_turnstile()
+
+    def write(number: int) -> bool:
+        pause = Pause(pipeline=PipelineKey(f"p{number}"), by="ada", at=NOON, reason="ß" * 200)
+        try:
+            ledger.update_turnstile(empty, empty.value.pause(pause))
+        except LedgerConflictError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        first = list(pool.map(write, range(8)))
+    seen = ledger.read_turnstile()
+    seat = Seat(run_id=make_run().id, attempt=1, pipeline=PIPELINE, taken_at=NOON)
+    seated = ledger.update_turnstile(seen, seen.value.adopt((seat,)))
+
+    assert empty.value == Turnstile()
+    assert sum(first) == 1
+    assert len(seen.value.pauses) == 1
+    assert ledger.read_turnstile() == seated
+    with pytest.raises(LedgerConflictError):
+        ledger.update_turnstile(seen, seen.value)

@@ -96,10 +96,20 @@ glob = "*.parquet"
 
 
 def make_pipelines(
-    *, quiet: int = 0, max_wait: int = 0, max_files: int = 1000, policy: str = "parallel", max_active: int = 100
+    *,
+    quiet: int = 0,
+    max_wait: int = 0,
+    max_files: int = 1000,
+    policy: str = "parallel",
+    max_active: int = 100,
+    budget: int | None = None,
+    limits: str = "max_in_flight = 1000, max_starts_per_second = 20",
 ) -> Pipelines:
-    """Return the test pipelines with another window and another concurrency policy for scoring."""
-    text = PIPELINES_TOML
+    """Return the test pipelines with another window, concurrency policy and budget for scoring, and limits of all."""
+    text = PIPELINES_TOML.replace("schema = 1\n", f"schema = 1\nlimits = {{ {limits} }}\n")
+    if budget is not None:
+        output = 'output = { container = "scores" }'
+        text = text.replace(output, f"budget = {{ max_runs_per_day = {budget} }}\n{output}")
     if policy != "parallel":
         text = text.replace(", max_active = MAX_ACTIVE", "")
     for name, value in {

@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from functions.core.errors import InvalidConfigurationError, UnknownPipelineError
+from functions.core.limits import Limits
 from functions.core.model import JobKey, PipelineKey, RunKind, Stage
 from functions.core.parameters import STAGES_OF_KIND, TUNABLE, check_tunable, defaults_of
 from functions.core.pipelines import ConcurrencyPolicy, MissedSlots, Pipelines
@@ -107,6 +108,40 @@ def test_defaults_are_filled_in() -> None:
         pipelines.get(PipelineKey("x"))
 
 
+def test_limits_and_budgets_can_be_said_and_have_defaults() -> None:
+    usual = parse(TRAINING)
+    said = parse(
+        "limits = { max_in_flight = 7, max_starts_per_second = 2, max_runs_per_day = 100 }\n"
+        + TRAINING.replace("kind =", "budget = { max_runs_per_day = 3 }\nkind =")
+    )
+
+    assert usual.limits == Limits(max_in_flight=50, max_starts_per_second=5, max_runs_per_day=None)
+    assert usual.pipelines[0].max_runs_per_day is None
+    assert said.limits == Limits(max_in_flight=7, max_starts_per_second=2, max_runs_per_day=100)
+    assert said.pipelines[0].max_runs_per_day == 3
+    assert said.version != usual.version
+
+
+def test_every_mistake_in_limits_and_budgets_is_listed() -> None:
+    wrong = "limits = { max_in_flight = 0, max_starts_per_second = 21, max_runs_per_day = true, max_runs = 1 }\n"
+    budget = "budget = { max_runs_a_day = 3 }\nkind ="
+
+    assert mistakes_of(wrong + TRAINING.replace("kind =", budget)) == [
+        "pipelines.train.budget.max_runs_per_day: got nothing, expected a value",
+        "pipelines.train.budget.max_runs_a_day: got an unknown key, expected one of max_runs_per_day",
+        "limits.max_runs: got an unknown key, expected one of max_in_flight, max_starts_per_second, max_runs_per_day",
+        "limits.max_in_flight: got 0, expected a whole number from 1 to 1000",
+        "limits.max_starts_per_second: got 21, expected a whole number from 1 to 20",
+        "limits.max_runs_per_day: got True, expected a whole number from 1 to 1000000",
+    ]
+
+
+def test_no_pipeline_is_called_as_all_of_them_are() -> None:
+    assert mistakes_of(TRAINING.replace("pipelines.train", "pipelines.all")) == [
+        "pipelines.all: got 'all', expected another name: this one stands for all pipelines"
+    ]
+
+
 def test_everything_can_be_said() -> None:
     pipelines = parse(
         SCORING.replace(
@@ -161,7 +196,7 @@ def test_version_is_of_the_content_not_of_the_layout() -> None:
         ("pipelines = 3", ["pipelines: got 3, expected a table of at least one pipeline"]),
         ("[pipelines]", ["pipelines: got an object of 0 key(s), expected a table of at least one pipeline"]),
         ("[pipelines]\nscore = 3", ["pipelines.score: got 3, expected an object"]),
-        (TRAINING + "[extra]", ["extra: got an unknown key, expected one of schema, pipelines"]),
+        (TRAINING + "[extra]", ["extra: got an unknown key, expected one of schema, pipelines, limits"]),
         (
             TRAINING.replace("pipelines.train", "pipelines.Train"),
             ["pipelines.Train: got 'Train', expected a name like flight_delay_scoring, at most 48 long"],
@@ -183,7 +218,8 @@ def test_version_is_of_the_content_not_of_the_layout() -> None:
             [
                 "pipelines.score.output: got nothing, expected a value",
                 ("pipelines.score.training_data: got an unknown key, expected one of kind, job, model, output, stages, "
-                "parameters, callers_may_set, routes, schedules, batching, readiness, alias, concurrency, retry, sla"),
+                "parameters, callers_may_set, routes, schedules, batching, readiness, alias, concurrency, retry, sla, "
+                "budget"),
                 "pipelines.score.training_data.prefix: got nothing, expected a value",
                 "pipelines.score.training_data.container: got 'x', expected a container's name",
             ],
@@ -449,7 +485,8 @@ def test_every_key_is_documented() -> None:
     """docs/pipelines.md names each key that the reader knows."""
     text = (ROOT / "docs/pipelines.md").read_text()
     (mistake,) = mistakes_of(SCORING + "[pipelines.score.unknown]")
-    keys = mistake.split("expected one of ")[1].split(", ")
+    (limits,) = mistakes_of("limits = { unknown = 1 }\n" + TRAINING)
+    keys = [key for text_of in (mistake, limits) for key in text_of.split("expected one of ")[1].split(", ")]
 
     assert len(keys) > 10
     assert [key for key in keys if f"`{key}" not in text] == []
