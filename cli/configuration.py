@@ -35,7 +35,10 @@ def check_configuration(path: Path | None) -> None:
     pipelines = read_pipelines(path)
     for pipeline in pipelines.pipelines:
         causes = [f"route {route.name}" for route in pipeline.routes]
-        causes += [f"schedule {schedule.name} ({schedule.cron.expression})" for schedule in pipeline.schedules]
+        causes += [
+            f"schedule {schedule.name} ({schedule.cron.expression}, {schedule.timezone})"
+            for schedule in pipeline.schedules
+        ]
         typer.echo(
             f"{pipeline.key}: {pipeline.kind.value}, job {pipeline.job}, {', '.join(causes) or 'on request only'}"
         )

@@ -193,6 +193,10 @@ class RunLedger(Protocol):
         """Return the new entry; raises LedgerConflictError if someone changed it since it was read."""
         ...
 
+    def take_back_slot(self, pipeline: PipelineKey, schedule: str, noted: datetime, slot: datetime, note: str) -> None:
+        """Remember `slot` instead of the later one that a wrong clock noted; changes nothing if that is not there."""
+        ...
+
     def record_quarantined(self, message: QuarantinedMessage) -> None:
         """Keep where a message went that could not be understood; the same message again changes nothing."""
         ...

@@ -41,7 +41,7 @@ def train(demo: Demo) -> None:
         DemoFailedError: No model was made champion.
     """
     pipeline, schedule = _schedule()
-    slot = schedule.cron.last_until(datetime.now(UTC) + timedelta(seconds=2))
+    slot = schedule.timetable.last_until(datetime.now(UTC) + timedelta(seconds=2))
     if slot is None:
         raise DemoFailedError(f"the schedule {schedule.name} has no slot yet")
     run_id = run_id_of_slot(SlotDue(pipeline=pipeline.key, schedule=schedule.name, slot=slot, is_past_due=True))

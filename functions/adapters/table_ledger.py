@@ -280,6 +280,12 @@ class TableLedger:
             raise LedgerConflictError("the turnstile", "it changed since it was read")
         return Entry(value=turnstile, version=version)
 
+    def take_back_slot(self, pipeline: PipelineKey, schedule: str, noted: datetime, slot: datetime, note: str) -> None:
+        """Remember `slot` instead of the later one that a wrong clock noted."""
+        key, row = f"{pipeline}.{schedule}", self._marks.get("slot", f"{pipeline}.{schedule}")
+        if row is not None and _instant(row, "slot") == noted:
+            self._marks.replace("slot", key, Row({"slot": to_iso(slot), "note": note[:_MAX_REASON]}), row.version)
+
     def record_quarantined(self, message: QuarantinedMessage) -> None:
         """Keep where a message went that could not be understood."""
         row: Row = {

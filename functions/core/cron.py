@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from itertools import product
 from typing import Final
 
@@ -77,15 +77,6 @@ class Cron:
                 if (at := self._last_time(until)) is not None:
                     return datetime.combine(day, at, tzinfo=UTC)
         return None
-
-    def between(self, after: datetime, until: datetime, *, limit: int) -> tuple[datetime, ...]:
-        """Return the slots later than `after` and not later than `until`: the latest `limit` of them, in order."""
-        found: list[datetime] = []
-        slot = self.last_until(until)
-        while slot is not None and slot > after and len(found) < limit:
-            found.append(slot)
-            slot = self.last_until(slot - timedelta(seconds=1))
-        return tuple(reversed(found))
 
     def _is_on(self, day: date) -> bool:
         # NCrontab wants day and weekday both to match, unlike cron, where one of them is enough.

@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from functions.core.cron import Cron
 from functions.core.errors import UnknownPipelineError
 from functions.core.globs import Glob
 from functions.core.limits import Limits
 from functions.core.model import JobKey, PipelineKey, RunKind, Stage
+from functions.core.timetable import UTC_ZONE, Timetable
 
 __all__ = [
     "CONTROL_CONTAINER",
@@ -93,11 +95,22 @@ class Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """When a pipeline runs by the clock, in UTC."""
+    """When a pipeline runs by the clock: in UTC, or as the clocks of a time zone show."""
 
     name: str
     cron: Cron
     missed: MissedSlots
+    timezone: str = UTC_ZONE  # an IANA name
+
+    @property
+    def timetable(self) -> Timetable:
+        """The slots, as instants in UTC."""
+        return Timetable(self.cron, ZoneInfo(self.timezone))
+
+    @property
+    def has_timer(self) -> bool:
+        """Whether a timer fires it; timers of the host know UTC only, so the reconciler fires the others."""
+        return self.timezone == UTC_ZONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,6 @@ import tomllib
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from functions.core.cron import Cron, CronError
 from functions.core.errors import InvalidConfigurationError, Problem
 from functions.core.globs import MAX_GLOB_LENGTH
 from functions.core.limits_toml import read_limits, read_max_runs_per_day
@@ -19,16 +18,15 @@ from functions.core.pipelines import (
     Batching,
     Concurrency,
     ConcurrencyPolicy,
-    MissedSlots,
     Output,
     Pipeline,
     Pipelines,
     ReadinessKind,
     Route,
-    Schedule,
     TrainingData,
 )
 from functions.core.reading import Reader, shown
+from functions.core.schedules_toml import read_schedule
 from functions.core.stages import missing_prerequisites
 from functions.core.turnstile import EVERY
 
@@ -115,7 +113,7 @@ def _read_pipeline(name: str, reader: Reader, known_jobs: Collection[JobKey]) ->
         parameters=_read_parameters(reader.child("parameters"), kind),
         callers_may_set=_read_callers_may_set(reader.child("callers_may_set"), kind),
         routes=tuple(_read_route(item) for item in _optional_items(reader.child("routes"))),
-        schedules=tuple(_read_schedule(item) for item in _optional_items(reader.child("schedules"))),
+        schedules=tuple(read_schedule(item) for item in _optional_items(reader.child("schedules"))),
         training_data=_read_training_data(reader.child("training_data")),
         output=_read_output(reader.child("output"), name),
         batching=_read_batching(reader.child("batching")),
@@ -214,22 +212,6 @@ def _read_route(reader: Reader) -> Route:
         min_size_bytes=minimum,
         max_size_bytes=None if maximum.is_absent else maximum.integer(minimum=minimum),
         content_types=frozenset(item.lower() for item in content_types),
-    )
-
-
-def _read_schedule(reader: Reader) -> Schedule:
-    reader.mapping(required=("name", "cron"), optional=("missed",))
-    cron_reader = reader.child("cron")
-    text = _present(cron_reader, r"[^\n]+", "six fields: second minute hour day month weekday", max_length=120)
-    try:
-        cron = Cron.parse(text or "0 0 0 1 1 *")
-    except CronError as error:
-        cron_reader.refuse(str(error))
-        cron = Cron.parse("0 0 0 1 1 *")
-    return Schedule(
-        name=_present(reader.child("name"), _KEY, "a name like monthly_retraining"),
-        cron=cron,
-        missed=reader.child("missed").one_of(MissedSlots, default=MissedSlots.LATEST),
     )
 
 

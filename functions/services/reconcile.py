@@ -2,6 +2,7 @@
 
 from collections import Counter
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from functions.core.errors import MlopsError, ThrottledError
@@ -53,13 +54,14 @@ def reconcile(plane: ControlPlane) -> Reconciled:
             except MlopsError as error:
                 found[type(error).__name__] += 1
         for pipeline in plane.pipelines.pipelines:
-            try:
-                if pipeline.routes:
-                    found[_close_batches(plane, pipeline.key)] += 1
-                for schedule in pipeline.schedules:
-                    found[catch_up(plane, pipeline.key, schedule)] += 1
-            except MlopsError as error:
-                found[type(error).__name__] += 1
+            looks = [partial(catch_up, plane, pipeline.key, schedule) for schedule in pipeline.schedules]
+            if pipeline.routes:
+                looks.insert(0, partial(_close_batches, plane, pipeline.key))
+            for look in looks:
+                try:
+                    found[look()] += 1
+                except MlopsError as error:
+                    found[type(error).__name__] += 1
         span.set(**dict(found))
     return found
 

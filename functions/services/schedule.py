@@ -6,7 +6,7 @@ from typing import Final
 
 from functions.core.decided import Hold, Skip, StartRun
 from functions.core.decisions import decide
-from functions.core.errors import UnknownPipelineError
+from functions.core.errors import LedgerConflictError, UnknownPipelineError
 from functions.core.model import PipelineKey, SlotDue
 from functions.core.pipelines import MissedSlots, Schedule
 from functions.core.reading import to_iso
@@ -19,8 +19,10 @@ __all__ = ["SlotOutcome", "catch_up", "fire_schedule"]
 
 _EARLY: Final = timedelta(seconds=2)  # a timer may fire a moment before its time
 _LATE: Final = timedelta(minutes=5)  # later than this, a slot counts as missed
-_MOST_MISSED: Final = 100
+_MOST_MISSED: Final = 100  # at once; with the policy to run each of them, the rest follows in the next pass
 _TIMER_IS_AT_IT: Final = timedelta(seconds=30)
+_CLOCKS_DIFFER: Final = timedelta(minutes=5)  # between instances; a slot noted further ahead comes from a wrong clock
+_NOTING_TRIES: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +50,7 @@ def fire_schedule(plane: ControlPlane, pipeline_key: PipelineKey, name: str) -> 
     ]
     if outcomes:
         # After the runs: a crash before this line deals with the same slots again, which are the same runs.
-        plane.ledger.note_slot(pipeline_key, name, outcomes[-1].slot, outcomes[-1].what)
+        _note(plane, pipeline_key, name, outcomes[-1])
     return outcomes
 
 
@@ -57,28 +59,61 @@ def catch_up(plane: ControlPlane, pipeline: PipelineKey, schedule: Schedule) -> 
 
     The first look at a schedule only remembers where it stands: deploying a schedule does not run its past.
     """
-    current = schedule.cron.last_until(plane.clock.now())
+    now = plane.clock.now()
+    current = schedule.timetable.last_until(now)
     if current is None:
         return "slot: none yet"
-    last = plane.ledger.last_slot(pipeline, schedule.name)
+    last = _last_slot(plane, pipeline, schedule, now)
     if last is None:
-        plane.ledger.note_slot(pipeline, schedule.name, current, "came before the schedule was first seen")
+        _note(plane, pipeline, schedule.name, SlotOutcome(slot=current, what="came before the schedule was first seen"))
         return "slot: first seen"
-    if last >= current or plane.clock.now() - current < _TIMER_IS_AT_IT:
+    if last >= current or (schedule.has_timer and now - current < _TIMER_IS_AT_IT):
         return "slot: none due"
     fire_schedule(plane, pipeline, schedule.name)
     return "slot: caught up"
 
 
 def _slots(plane: ControlPlane, pipeline: PipelineKey, schedule: Schedule, now: datetime) -> tuple[datetime, ...]:
-    current = schedule.cron.last_until(now + _EARLY)
+    timetable = schedule.timetable
+    current = timetable.last_until(now + _EARLY)
     if current is None:
         return ()
-    last = plane.ledger.last_slot(pipeline, schedule.name)
+    last = _last_slot(plane, pipeline, schedule, now)
     if last is None or last >= current:
         return (current,)  # the first ever, or a repeat, which finds its run
-    missed = schedule.cron.between(last, current, limit=_MOST_MISSED)
-    return missed[-1:] if schedule.missed is MissedSlots.LATEST else missed
+    match schedule.missed:
+        case MissedSlots.LATEST:
+            return (current,)
+        case MissedSlots.RUN:  # in their order, and none is left out: what is too much for now comes next
+            return timetable.earliest(last, current, limit=_MOST_MISSED)
+        case MissedSlots.SKIP:
+            return timetable.latest(last, current, limit=_MOST_MISSED)
+
+
+def _last_slot(plane: ControlPlane, pipeline: PipelineKey, schedule: Schedule, now: datetime) -> datetime | None:
+    """Return the last slot that was dealt with; one from the future is a wrong clock's, and is taken back.
+
+    A clock that leaps ahead deals with slots that are yet to come. Left alone, its note would silence the schedule
+    until then. Taken back, those slots come due at their time: one that has its run finds it, the others start theirs.
+    """
+    last = plane.ledger.last_slot(pipeline, schedule.name)
+    current = schedule.timetable.last_until(now)
+    if last is None or current is None or last <= now + _CLOCKS_DIFFER:
+        return last
+    plane.ledger.take_back_slot(pipeline, schedule.name, last, current, f"the clock went back from {to_iso(last)}")
+    return current
+
+
+def _note(plane: ControlPlane, pipeline: PipelineKey, schedule: str, outcome: SlotOutcome) -> None:
+    """Remember a slot; another instance that notes one at the same time has dealt with the same slots."""
+    for _ in range(_NOTING_TRIES):
+        try:
+            return plane.ledger.note_slot(pipeline, schedule, outcome.slot, outcome.what)
+        except LedgerConflictError:
+            last = plane.ledger.last_slot(pipeline, schedule)
+            if last is not None and last >= outcome.slot:
+                return None
+    raise LedgerConflictError(f"noting a slot of {pipeline!r}", "it kept changing")
 
 
 def _fire(

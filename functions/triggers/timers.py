@@ -11,10 +11,12 @@ __all__ = ["timer_functions"]
 
 
 def timer_functions(settings: Settings, pipelines: Pipelines) -> func.Blueprint:
-    """Return one timer a schedule, and the reconciler's."""
+    """Return one timer a schedule in UTC, and the reconciler's."""
     blueprint = func.Blueprint()  # type: ignore[no-untyped-call] # untyped in azure-functions
     for pipeline in pipelines.pipelines:
         for schedule in pipeline.schedules:
+            if not schedule.has_timer:
+                continue  # the reconciler fires it: timers know UTC only (docs/decisions/0045)
             _add_schedule(blueprint, pipeline.key, schedule.name, schedule.cron.expression)
 
     @blueprint.function_name("reconciler")

@@ -1,6 +1,6 @@
 """Holds NCRONTAB expressions to the slots that Azure Functions timers fire at."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -50,17 +50,6 @@ def test_slots_are_found_from_both_sides(expression: str, instant: datetime) -> 
     assert last <= instant < following
     assert cron.last_until(following) == following
     assert cron.first_after(last) == following
-
-
-def test_slots_of_an_outage_are_listed_in_order_and_bounded() -> None:
-    cron = Cron.parse("0 0 3 * * *")
-    start = datetime(2026, 1, 1, 3, tzinfo=UTC)
-
-    assert cron.between(start, start + timedelta(days=3), limit=10) == tuple(
-        start + timedelta(days=day) for day in (1, 2, 3)
-    )
-    assert cron.between(start, start + timedelta(days=3), limit=1) == (start + timedelta(days=3),)
-    assert cron.between(start, start, limit=10) == ()
 
 
 def test_nothing_is_found_beyond_the_horizon() -> None:

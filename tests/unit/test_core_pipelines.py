@@ -153,6 +153,7 @@ def test_everything_can_be_said() -> None:
 [[pipelines.score.schedules]]
 name = "daily"
 cron = "0 0 1 * * *"
+timezone = "Europe/Berlin"
 [pipelines.score.stages]
 publish = false
 [pipelines.score.batching]
@@ -177,7 +178,7 @@ stalled_after_minutes = 90
     assert (score.concurrency.capacity, score.max_attempts, score.stalled_after_minutes) == (1, 3, 90)
     schedule = score.schedule("daily")
     assert schedule is not None
-    assert schedule.missed is MissedSlots.LATEST
+    assert (schedule.missed, schedule.timezone, schedule.has_timer) == (MissedSlots.LATEST, "Europe/Berlin", False)
     assert score.schedule("hourly") is None
 
 
@@ -274,6 +275,13 @@ def test_version_is_of_the_content_not_of_the_layout() -> None:
                 "month weekday), got 5"),
                 "pipelines.score.schedules[0].missed: got 'often', expected one of run, skip, latest",
             ],
+        ),
+        *(
+            (
+                SCORING + f'[[pipelines.score.schedules]]\nname = "x"\ncron = "0 0 3 * * *"\ntimezone = "{zone}"',
+                [f"pipelines.score.schedules[0].timezone: got {zone!r}, expected an IANA time zone like Europe/Berlin"],
+            )
+            for zone in ("Europe/Atlantis", "Europe", "../etc/passwd", "")
         ),
         (
             SCORING + "[[pipelines.score.schedules]]\nname = 3",
