@@ -246,6 +246,17 @@ class RunSubmitter(Protocol):
         """Ask for a run to be cancelled; its status says when it is."""
         ...
 
+    def latest_repair(self, run: DatabricksRunId) -> int:
+        """Return the id of the run's latest repair, 0 if it has none; raises NotFoundError if the run is unknown."""
+        ...
+
+    def repair(self, run: DatabricksRunId, parameters: Mapping[str, str], *, after: int) -> None:
+        """Have the failed tasks of an ended run done again with these parameters, as the repair that follows `after`.
+
+        Equal arguments, one repair: if the run has a later repair already, nothing happens.
+        """
+        ...
+
 
 class ModelRegistry(Protocol):
     """Knows which model version an alias names."""

@@ -43,6 +43,7 @@ class Settings:
     arrivals_queue: str
     dispatch_queue: str
     completions_queue: str
+    are_roles_required: bool  # whether callers over HTTP need an app role
 
     def __repr__(self) -> str:  # keys stay out of logs
         return f"Settings(environment={self.environment!r}, storage={self.storage!r}, host={self.databricks_host!r})"
@@ -73,6 +74,7 @@ def parse_settings(environ: Mapping[str, str], *, app_dir: Path) -> Settings:
         arrivals_queue=reader.queue("TIDEGATE_ARRIVALS_QUEUE", "arrivals"),
         dispatch_queue=reader.queue("TIDEGATE_DISPATCH_QUEUE", "dispatch"),
         completions_queue=reader.queue("TIDEGATE_COMPLETIONS_QUEUE", "completions"),
+        are_roles_required=reader.flag("TIDEGATE_REQUIRE_ROLES"),
     )
     reader.compare_queues(settings.arrivals_queue, settings.dispatch_queue, settings.completions_queue)
     if reader.problems:
@@ -100,6 +102,9 @@ class _SettingsReader:
         if value is not None and not re.fullmatch(pattern, value, flags=re.DOTALL):
             self._refuse(name, "another value", expected)
         return value
+
+    def flag(self, name: str) -> bool:
+        return self.optional(name, "true|false", "true or false") == "true"
 
     def url(self, name: str, *, has_path: bool = True) -> str:
         without = "user, query or fragment" if has_path else "path, user, query or fragment"

@@ -125,6 +125,7 @@ def _build(settings: Settings, pipelines: Pipelines) -> "ControlPlane":
         quarantine=BlobQuarantine(storage, container=_DEADLETTER),
         telemetry=_telemetry(settings),
         clock=SystemClock(),
+        are_roles_required=settings.are_roles_required,
     )
 
 

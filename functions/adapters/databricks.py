@@ -284,6 +284,32 @@ class DatabricksJobs:
         with workspace_errors(f"cancelling run {run}"):
             self._workspace.client.jobs.cancel_run(run)
 
+    def latest_repair(self, run: DatabricksRunId) -> int:
+        """Return the id of the run's latest repair, 0 if it has none."""
+        with workspace_errors(f"asking for the repairs of run {run}"):
+            found = self._workspace.client.jobs.get_run(run, include_history=True)
+            return max((item.id or 0 for item in found.repair_history or []), default=0)
+
+    def repair(self, run: DatabricksRunId, parameters: Mapping[str, str], *, after: int) -> None:
+        """Have the failed tasks of an ended run done again, once.
+
+        The API has no token for repairs. It takes the latest repair's id instead, and refuses an outdated one and a
+        run that is active; either way whoever comes second finds a later repair than `after`, and is content.
+        """
+        if self.latest_repair(run) != after:
+            return
+        try:
+            with workspace_errors(f"repairing run {run}", is_submission=True):
+                self._workspace.client.jobs.repair_run(
+                    run,
+                    rerun_all_failed_tasks=True,
+                    latest_repair_id=after or None,
+                    job_parameters=dict(parameters),
+                )
+        except RunRejectedError:
+            if self.latest_repair(run) == after:
+                raise
+
     def _job_name(self, job: JobKey) -> str:
         return f"tidegate-{self._environment}-{job}"
 

@@ -165,8 +165,9 @@ class TableLedger:
     def update_run(self, entry: Entry[Run], run: Run) -> Entry[Run]:
         """Return the new entry; keeps the index of open runs in step."""
         closes = run.is_story_over and not entry.value.is_story_over
-        if entry.value.is_story_over and not run.is_story_over:
-            self._open.put(_OPEN, run.id, _open_row(run))
+        is_reopened = entry.value.is_story_over and not run.is_story_over
+        if is_reopened or (run.is_cancel_wanted and not entry.value.is_cancel_wanted and not run.is_story_over):
+            self._open.put(_OPEN, run.id, _open_row(run))  # first, so that the reconciler will look at it
         # Read before the write: a retry that reopens the run after it changes the index row, which then stays.
         opened = self._open.get(_OPEN, run.id) if closes else None
         version = self._runs.replace(*partition_of_run(run.id), run_to_row(run), entry.version)
@@ -174,7 +175,7 @@ class TableLedger:
             raise LedgerConflictError(f"run {run.id!r}", "it changed since it was read")
         if opened is not None:
             self._open.delete(_OPEN, run.id, opened.version)
-        elif run.databricks_run_id not in {None, entry.value.databricks_run_id} and not run.is_story_over:
+        elif _hint(run) not in {None, _hint(entry.value)} and not run.is_story_over:
             # The reconciler need not read the rows of runs that Databricks lists as active. If the run is closed in
             # between, this leaves an index row too many, which the reconciler removes.
             self._open.put(_OPEN, run.id, _open_row(run))
@@ -368,9 +369,14 @@ def _instant(row: StoredRow, name: str) -> datetime:
 
 def _open_row(run: Run) -> Row:
     row: Row = {"opened_at": to_iso(run.began_at)}
-    if run.databricks_run_id is not None:
-        row["databricks_run_id"] = str(run.databricks_run_id)
+    if (hint := _hint(run)) is not None:
+        row["databricks_run_id"] = str(hint)
     return row
+
+
+def _hint(run: Run) -> DatabricksRunId | None:
+    """Return the Databricks run whose being active says enough of the run: none if that is to be cancelled."""
+    return None if run.is_cancel_wanted else run.databricks_run_id
 
 
 def _month_of(instant: datetime) -> datetime:

@@ -60,10 +60,13 @@ def judge(
     if verdict is Verdict.OPEN:
         return KeepWaiting()
     reported = run.completion
-    if verdict.may_go_again and reported is None and run.attempt < run.max_attempts:
+    is_unwanted = verdict.may_go_again and run.is_cancel_wanted
+    if verdict.may_go_again and not is_unwanted and reported is None and run.attempt < run.max_attempts:
         return GoAgain(reason=say(status))
     if not verdict.is_claim:
-        return End(event=announce(run, _OUTCOMES[verdict], say(status), now=now, manifest=manifest))
+        # What has not done its work and shall not go again has come to the end that someone asked for.
+        outcome = Outcome.CANCELLED if is_unwanted else _OUTCOMES[verdict]
+        return End(event=announce(run, outcome, say(status), now=now, manifest=manifest))
     doubts = [*_doubts(run, scores)]
     if doubts:
         doubt = "Databricks says that the run succeeded, but: " + "; ".join(doubts)

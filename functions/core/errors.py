@@ -5,7 +5,7 @@
     │   └── InvalidEventError · InvalidDocumentError · InvalidRequestError · InvalidConfigurationError ·
     │       InvalidSettingsError · IllegalPlanError · IllegalTransitionError · ParametersTooLargeError ·
     │       UnknownPipelineError · UnknownRunError · UnknownJobError · AmbiguousJobError ·
-    │       RunRejectedError · AccessRefusedError · NotFoundError
+    │       RunRejectedError · AccessRefusedError · NotFoundError · NotSignedInError · RoleMissingError
     └── TransientError     retrying may help: let the host redeliver, or put the work back with delay
         └── LedgerUnavailableError · LedgerConflictError · StorageUnavailableError · QueueUnavailableError ·
             RunSubmissionError · WorkspaceUnavailableError · ThrottledError · PublicationError
@@ -32,11 +32,13 @@ __all__ = [
     "LedgerUnavailableError",
     "MlopsError",
     "NotFoundError",
+    "NotSignedInError",
     "ParametersTooLargeError",
     "PermanentError",
     "Problem",
     "PublicationError",
     "QueueUnavailableError",
+    "RoleMissingError",
     "RunRejectedError",
     "RunSubmissionError",
     "StorageUnavailableError",
@@ -229,6 +231,32 @@ class AccessRefusedError(_SubjectError, PermanentError):
 
 class NotFoundError(_SubjectError, PermanentError):
     """What was asked for does not exist."""
+
+
+class NotSignedInError(PermanentError):
+    """Nobody vouches for the caller, and the endpoint wants to know who calls."""
+
+    def __init__(self, got: str) -> None:
+        super().__init__(got)
+        self.got = got
+
+    def __str__(self) -> str:
+        return (
+            f"got {self.got}, expected a caller who is signed in through App Service authentication; "
+            "sign in with Entra and send the token as bearer"
+        )
+
+
+class RoleMissingError(PermanentError):
+    """The caller is known and may not do this."""
+
+    def __init__(self, caller: str, role: str) -> None:
+        super().__init__(caller, role)
+        self.caller = caller
+        self.role = role
+
+    def __str__(self) -> str:
+        return f"{self.caller!r} lacks the app role {self.role}; have it assigned in the app's enterprise application"
 
 
 class LedgerUnavailableError(_SubjectError, TransientError):

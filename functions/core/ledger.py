@@ -73,6 +73,9 @@ class RunRule(StrEnum):
     PUBLISH_BEFORE_RETRY = "PublishBeforeRetry"  # an attempt's events leave before the next begins
     MANIFEST_BEFORE_TOKEN = "ManifestBeforeToken"  # the batch is frozen before anything is wanted of it  # noqa: S105
     PROVE_SCORES = "ProveScores"  # a completed scoring attempt names verified outputs
+    CANCEL_BEFORE_TOKEN = "CancelBeforeToken"  # what is to be cancelled is not sent any more  # noqa: S105
+    CANCEL_IS_FINAL = "CancelIsFinal"  # after an attempt that is to be cancelled none follows by itself
+    REPAIR_WHAT_RAN = "RepairWhatRan"  # only an ended attempt that Databricks ran can be repaired
     REPORT_THEN_END = "ReportThenEnd"  # a reported attempt ends before its next begins
     END_BEFORE_PUBLISHING = "EndBeforePublishing"  # only what has ended can be announced
 
@@ -253,6 +256,9 @@ class Run:
     published_at: datetime | None = None  # when the topic had taken `completion`
     stall: StalledEvent | None = None  # of the current attempt, in the outbox until `stall_published_at`
     stall_published_at: datetime | None = None
+    cancel_wanted_at: datetime | None = None  # when a person first asked for the current attempt's end
+    # Of an attempt that repairs its predecessor's Databricks run: the latest repair when that was decided, 0 for none.
+    repair_after: int | None = None
     submitted_at: datetime | None = None
     finished_at: datetime | None = None
     attempts: tuple[Attempt, ...] = ()
@@ -267,6 +273,11 @@ class Run:
             raise ValueError(f"a run that is {self.state.value} has outcome {self.outcome!r}")
         if self.kind is RunKind.SCORING and not self.model_version:
             raise ValueError("a scoring run needs a pinned model version")
+
+    @property
+    def is_cancel_wanted(self) -> bool:
+        """Whether the current attempt is to end before its time."""
+        return self.cancel_wanted_at is not None
 
     @property
     def is_story_over(self) -> bool:

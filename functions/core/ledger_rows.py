@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from functions.core.ledger import Arrival, Cause, CauseKind, Run
+from functions.core.ledger import Arrival, Attempt, Cause, CauseKind, Run
 from functions.core.model import (
     ArrivalId,
     ArrivalState,
@@ -140,6 +140,8 @@ def run_to_row(run: Run) -> Row:
             "published_at": _iso(run.published_at),
             "stall": None if run.stall is None else run.stall.to_json(),
             "stall_published_at": _iso(run.stall_published_at),
+            "cancel_wanted_at": _iso(run.cancel_wanted_at),
+            "repair_after": None if run.repair_after is None else str(run.repair_after),
             "submitted_at": _iso(run.submitted_at),
             "finished_at": _iso(run.finished_at),
             "attempts": attempts_to_text(run.attempts),
@@ -197,6 +199,8 @@ def run_from_row(row: Mapping[str, object]) -> Run:
             published_at=fields.optional_instant("published_at"),
             stall=fields.stall(),
             stall_published_at=fields.optional_instant("stall_published_at"),
+            cancel_wanted_at=fields.optional_instant("cancel_wanted_at"),
+            repair_after=None if fields.reader("repair_after").is_absent else fields.large_integer("repair_after"),
             submitted_at=fields.optional_instant("submitted_at"),
             finished_at=fields.optional_instant("finished_at"),
             attempts=fields.attempts("attempts"),
@@ -231,11 +235,13 @@ def run_to_public_json(run: Run) -> dict[str, object]:
         "completion_event_id": None if run.completion is None else run.completion.id,
         "published_at": _iso(run.published_at),
         "stalled_at": None if run.stall is None else to_iso(run.stall.time),
+        "cancel_wanted_at": _iso(run.cancel_wanted_at),
         "traceparent": run.traceparent,
         "config_version": run.config_version,
         "created_at": to_iso(run.created_at),
         "submitted_at": _iso(run.submitted_at),
         "finished_at": _iso(run.finished_at),
+        "attempts": [_attempt_json(attempt) for attempt in run.attempts],
         "history": [{"state": change.state, "at": to_iso(change.at), "note": change.note} for change in run.history],
     }
 
@@ -262,6 +268,17 @@ def arrival_to_public_json(arrival: Arrival) -> dict[str, object]:
         "history": [
             {"state": change.state, "at": to_iso(change.at), "note": change.note} for change in arrival.history
         ],
+    }
+
+
+def _attempt_json(attempt: Attempt) -> dict[str, object]:
+    return {
+        "number": attempt.number,
+        "token": attempt.token,
+        "databricks_run_id": attempt.databricks_run_id,
+        "outcome": None if attempt.outcome is None else attempt.outcome.value,
+        "reason": attempt.reason,
+        "ended_at": to_iso(attempt.ended_at),
     }
 
 

@@ -17,6 +17,7 @@ from functions.core.stalled import StalledEvent
 __all__ = [
     "attach_manifest",
     "begin_next_attempt",
+    "begin_repair",
     "end_run",
     "mark_published",
     "mark_stall_published",
@@ -24,6 +25,7 @@ __all__ = [
     "persist_token",
     "record_report",
     "record_submitted",
+    "want_cancel",
 ]
 
 
@@ -45,6 +47,8 @@ def persist_token(run: Run, token: IdempotencyToken, at: datetime) -> Run:
         return run
     if run.manifest is None:
         raise _refused(RunRule.MANIFEST_BEFORE_TOKEN, run, RunState.SUBMITTING.value)
+    if run.is_cancel_wanted:
+        raise _refused(RunRule.CANCEL_BEFORE_TOKEN, run, RunState.SUBMITTING.value)
     return _become(run, RunState.SUBMITTING, at, note=token, token=token)
 
 
@@ -151,6 +155,38 @@ def mark_stall_published(run: Run, event: StalledEvent, at: datetime) -> Run:
     return replace(run, stall_published_at=at, updated_at=max(at, run.updated_at))
 
 
+def want_cancel(run: Run, at: datetime, *, by: str) -> Run:
+    """Return the run whose current attempt is to end before its time; one that has ended stays as it is."""
+    if run.is_cancel_wanted or run.state is RunState.ENDED:
+        return run
+    at = max(at, run.updated_at)
+    history = (*run.history, Change(state=run.state.value, at=at, note=f"to be cancelled, asked for by {by}"))
+    return replace(run, cancel_wanted_at=at, updated_at=at, history=history[-CHANGES_KEPT:])
+
+
+def begin_repair(run: Run, at: datetime, *, after: int, latest_repair: int, reason: str) -> Run:
+    """Return the run decided again under the next attempt, which repairs the Databricks run of the one that ended.
+
+    Args:
+        run: The run as the ledger has it.
+        at: Now.
+        after: The attempt that the caller saw end; if the run is past it already, nothing changes.
+        latest_repair: The id of the Databricks run's latest repair, 0 if there is none: a later one will be ours.
+        reason: Why it is repaired.
+    """
+    if run.attempt > after:
+        return run
+    if run.state is not RunState.ENDED or run.databricks_run_id is None:
+        raise _refused(RunRule.REPAIR_WHAT_RAN, run, f"attempt {run.attempt + 1}, a repair")
+    begun = begin_next_attempt(run, at, after=after, reason=reason)
+    return replace(
+        begun,
+        databricks_run_id=run.databricks_run_id,
+        run_page_url=run.run_page_url,
+        repair_after=latest_repair,
+    )
+
+
 def begin_next_attempt(run: Run, at: datetime, *, after: int, reason: str) -> Run:
     """Return the run decided again under the next attempt, with a token still to come.
 
@@ -164,6 +200,8 @@ def begin_next_attempt(run: Run, at: datetime, *, after: int, reason: str) -> Ru
         return run
     if run.state is RunState.DECIDED:
         raise _refused(RunRule.FOLLOW_THE_TABLE, run, f"attempt {run.attempt + 1}")
+    if run.is_cancel_wanted and run.state is not RunState.ENDED:
+        raise _refused(RunRule.CANCEL_IS_FINAL, run, f"attempt {run.attempt + 1}")
     if run.state is RunState.REPORTED:
         raise _refused(RunRule.REPORT_THEN_END, run, f"attempt {run.attempt + 1}")
     if run.owes_stall:
@@ -197,6 +235,8 @@ def begin_next_attempt(run: Run, at: datetime, *, after: int, reason: str) -> Ru
         published_at=None,
         stall=None,
         stall_published_at=None,
+        cancel_wanted_at=None,
+        repair_after=None,
         submitted_at=None,
         finished_at=None,
     )

@@ -1,5 +1,8 @@
 """Writes down the runs that schedules and requests ask for, which read what storage has rather than arrivals."""
 
+from dataclasses import replace
+
+from functions.core.access import Actor
 from functions.core.decided import ListedInput, NamedInput, Situation, Skip, StartRun
 from functions.core.errors import InvalidRequestError, LedgerConflictError, Problem
 from functions.core.freezing import Frozen, freeze
@@ -46,7 +49,9 @@ def find_files(plane: ControlPlane, start: StartRun) -> list[BlobVersion]:
             raise AssertionError("a batch of arrivals has its files already")
 
 
-def write_decided_run(plane: ControlPlane, start: StartRun, situation: Situation) -> Entry[Run] | Skip:
+def write_decided_run(
+    plane: ControlPlane, start: StartRun, situation: Situation, *, actor: Actor | None = None
+) -> Entry[Run] | Skip:
     """Return the run's entry, making it if need be; repeating this keeps the first one's files.
 
     The manifest is written before the run, so that a repeat after a crash in between, when storage may have other
@@ -60,10 +65,17 @@ def write_decided_run(plane: ControlPlane, start: StartRun, situation: Situation
         _, kept = plane.manifests.write(frozen.manifest)
         if kept != frozen.manifest:
             frozen = _of_kept(start, frozen, [file.blob for file in kept.files], situation)
-        existing, _ = plane.ledger.insert_run(frozen.run)
+        existing, _ = plane.ledger.insert_run(_asked_for_by(frozen.run, actor))
     if not existing.value.is_story_over:
         queue_run(plane, existing.value)
     return existing
+
+
+def _asked_for_by(run: Run, actor: Actor | None) -> Run:
+    if actor is None:
+        return run
+    *before, decided = run.history
+    return replace(run, history=(*before, replace(decided, note=f"{decided.note}, asked for by {actor}")))
 
 
 def _of_kept(start: StartRun, frozen: Frozen, files: list[BlobVersion], situation: Situation) -> Frozen:

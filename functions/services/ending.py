@@ -26,6 +26,7 @@ from functions.services.turnstile import leave_seat
 __all__ = ["fail_run", "settle_run", "skip_run"]
 
 _CONFIRM_S: Final = 2.0  # a notebook that has reported is at its last cell
+_CANCELLED_S: Final = 5.0
 _WATCH_S: Final = 30.0
 _NEXT_ATTEMPT_S: Final = 15.0
 _EVERYTHING: Final = 10_000_000
@@ -40,8 +41,7 @@ def settle_run(plane: ControlPlane, entry: Entry[Run]) -> Progress:
     entry, status = _ask(plane, entry)
     run = entry.value
     if status.verdict.is_open:
-        is_reported = run.state is RunState.REPORTED
-        return Wait(why=f"Databricks says {status.life_cycle_state}", seconds=_CONFIRM_S if is_reported else _WATCH_S)
+        return _keep_watching(plane, run, status)
     if status.verdict is Verdict.UNKNOWN:
         raise_alert(plane, AlertKind.UNKNOWN_DATABRICKS_STATE, run, say(status))
     try:
@@ -61,6 +61,14 @@ def settle_run(plane: ControlPlane, entry: Entry[Run]) -> Progress:
             return _go_again(plane, entry, reason)
         case End(event=event):
             return _end(plane, entry, event, manifest, scores=scores)
+
+
+def _keep_watching(plane: ControlPlane, run: Run, status: RunStatus) -> Wait:
+    if run.is_cancel_wanted and run.databricks_run_id is not None:
+        plane.submitter.cancel(run.databricks_run_id)  # again, as long as it goes on
+        return Wait(why="Databricks is cancelling it", seconds=_CANCELLED_S)
+    is_reported = run.state is RunState.REPORTED
+    return Wait(why=f"Databricks says {status.life_cycle_state}", seconds=_CONFIRM_S if is_reported else _WATCH_S)
 
 
 def _ask(plane: ControlPlane, entry: Entry[Run]) -> tuple[Entry[Run], RunStatus]:
@@ -103,8 +111,12 @@ def _go_again(plane: ControlPlane, entry: Entry[Run], reason: str) -> Progress:
 
 
 def fail_run(plane: ControlPlane, entry: Entry[Run], reason: str) -> Progress:
-    """End a run that can never start, or never be finished, as failed."""
-    return _give_up(plane, entry, Outcome.FAILED, reason)
+    """End a run that can never start, or never be finished: as cancelled if that is what someone wants, else as failed.
+
+    The reason is told either way.
+    """
+    outcome = Outcome.CANCELLED if entry.value.is_cancel_wanted else Outcome.FAILED
+    return _give_up(plane, entry, outcome, reason)
 
 
 def skip_run(plane: ControlPlane, entry: Entry[Run], reason: str) -> Progress:

@@ -41,6 +41,7 @@ class ControlPlane:
     quarantine: Quarantine
     telemetry: Telemetry
     clock: Clock
+    are_roles_required: bool = False  # whether callers over HTTP need an app role, as App Service says who they are
     # When this process last asked for each pipeline to be looked at: a hint that saves messages, never an authority.
     wake_ups: dict[PipelineKey, datetime] = field(default_factory=dict[PipelineKey, datetime])
     # How the turnstile looked when this process last saw it, and when that was: likewise a hint, under the key "".

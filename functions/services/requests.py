@@ -1,27 +1,26 @@
-"""Answers people and systems that ask for runs, for what became of them, or for another attempt."""
+"""Answers people and systems that ask for runs, or for what became of them."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Final, assert_never
 
+from functions.core.access import Actor
 from functions.core.decided import Decision, Hold, Skip, StartRun
 from functions.core.decisions import decide
 from functions.core.errors import InvalidRequestError, Problem
 from functions.core.explain import explain
 from functions.core.freezing import freeze
 from functions.core.ledger import Run
-from functions.core.model import Outcome, PipelineKey, RunId, RunRequested, RunState
+from functions.core.model import PipelineKey, RunId, RunRequested
 from functions.core.requests import parse_run_request
-from functions.core.run_transitions import begin_next_attempt
 from functions.ports import ClaimedRequest
-from functions.services.changes import change_run, read_run
-from functions.services.decided_runs import find_files, queue_run, write_decided_run
-from functions.services.outbox import publish_outbox
+from functions.services.changes import read_run
+from functions.services.decided_runs import find_files, write_decided_run
 from functions.services.plane import ControlPlane
 from functions.services.situations import situation_of
 
-__all__ = ["explain_request", "list_runs", "request_run", "retry_run", "show_run"]
+__all__ = ["explain_request", "list_runs", "request_run", "show_run"]
 
 _LISTED_BACK_TO: Final = timedelta(days=366)
 _LONGEST_LISTED_BACK_TO: Final = timedelta(days=5 * 366)  # the ledger is read month by month
@@ -34,7 +33,12 @@ class _Asked:
 
 
 def request_run(
-    plane: ControlPlane, body: bytes, *, idempotency_key: str, traceparent: str | None = None
+    plane: ControlPlane,
+    body: bytes,
+    *,
+    idempotency_key: str,
+    actor: Actor | None = None,
+    traceparent: str | None = None,
 ) -> Run | Skip:
     """Return the run that a body asks for, made by this call or an earlier one with the same key, or why there is none.
 
@@ -49,7 +53,7 @@ def request_run(
                 span.set(outcome=str(asked.decision))
                 return asked.decision
             case StartRun():
-                written = write_decided_run(plane, asked.decision, situation_of(plane, pipeline))
+                written = write_decided_run(plane, asked.decision, situation_of(plane, pipeline), actor=actor)
                 result = written if isinstance(written, Skip) else written.value
                 span.set(outcome=str(result) if isinstance(result, Skip) else f"run {result.id}")
                 return result
@@ -127,24 +131,3 @@ def list_runs(plane: ControlPlane, *, pipeline: PipelineKey | None, since: datet
         raise InvalidRequestError([Problem("since", repr(since.isoformat()), "a time within the last five years")])
     until = now + timedelta(days=1)  # clocks differ a little, and a slot may fire a moment early
     return list(plane.ledger.runs(keys, since=since or now - _LISTED_BACK_TO, until=until, limit=limit))
-
-
-def retry_run(plane: ControlPlane, run_id: RunId) -> Run:
-    """Return the run with its next attempt begun, on a person's word; one that is under way already stays as it is.
-
-    Raises:
-        UnknownRunError: There is no such run.
-        IllegalTransitionError: It has completed, so there is nothing to do again.
-    """
-    entry = read_run(plane.ledger, run_id)
-    if entry.value.state is RunState.ENDED:
-        entry = publish_outbox(plane, entry)
-        attempt = entry.value.attempt
-        entry = change_run(
-            plane.ledger,
-            entry,
-            lambda run: begin_next_attempt(run, plane.clock.now(), after=attempt, reason="asked for by a person"),
-        )
-    if entry.value.outcome is not Outcome.COMPLETED:
-        queue_run(plane, entry.value)
-    return entry.value

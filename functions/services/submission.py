@@ -5,6 +5,7 @@ a refusal repeats it with the same token, and Databricks answers with the same r
 No call is made without a seat (`turnstile`), so what waits in SUBMITTING without one was never sent.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
@@ -17,7 +18,7 @@ from functions.core.errors import (
 )
 from functions.core.freezing import parameters_of, token_of
 from functions.core.ledger import Arrival, Run
-from functions.core.model import ArrivalState, RunState
+from functions.core.model import ArrivalState, DatabricksRunId, RunState
 from functions.core.pipelines import ConcurrencyPolicy, Pipeline
 from functions.core.reasons import HoldReason, SkipReason
 from functions.core.run_transitions import persist_token, record_submitted
@@ -28,23 +29,27 @@ from functions.services.ending import fail_run, settle_run, skip_run
 from functions.services.outbox import publish_outbox
 from functions.services.plane import ControlPlane, Done, Progress, Wait
 from functions.services.situations import active_runs, count_waiting_runs
-from functions.services.turnstile import be_patient, look_at_turnstile, patience_s, refusal_of, take_seat
+from functions.services.turnstile import be_patient, has_seat, look_at_turnstile, patience_s, refusal_of, take_seat
 
 __all__ = ["advance_run", "cancel_active"]
 
 _AT_CAPACITY_S: Final = 15.0
 _WAIT_FOR_CANCEL_S: Final = 5.0
 _ROOM_IS_MADE_S: Final = 1.0
+_SEATED_WITHIN_S: Final = 10.0
+_NEVER_SENT: Final = "cancelled before it was sent to Databricks"
 _IN_ORDER: Final = frozenset({ConcurrencyPolicy.PARALLEL, ConcurrencyPolicy.QUEUE})
 
 
 def advance_run(plane: ControlPlane, entry: Entry[Run]) -> Progress:
     """Take a run as far as it goes now, from wherever a crash or a wait left it."""
-    if entry.value.state is RunState.DECIDED:
+    if entry.value.state is RunState.DECIDED and not entry.value.is_cancel_wanted:
         begun = _begin(plane, entry)
         if not isinstance(begun, Entry):
             return begun
         entry = begun
+    if entry.value.state is RunState.DECIDED and entry.value.is_cancel_wanted:
+        return fail_run(plane, entry, _NEVER_SENT)
     if entry.value.state is RunState.SUBMITTING:
         return _submit(plane, entry)
     if entry.value.state is RunState.ENDED:
@@ -83,7 +88,7 @@ def _begin(plane: ControlPlane, entry: Entry[Run]) -> Entry[Run] | Progress:
     attempt = run.attempt
 
     def persist(current: Run) -> Run:
-        if current.attempt != attempt or current.state is not RunState.DECIDED:
+        if current.attempt != attempt or current.state is not RunState.DECIDED or current.is_cancel_wanted:
             return current
         return persist_token(current, token_of(current), plane.clock.now())
 
@@ -160,17 +165,11 @@ def _submit(plane: ControlPlane, entry: Entry[Run]) -> Progress:
     Ending it could announce a failure of a run that a lost answer has hidden from us.
     """
     run = entry.value
-    if (refusal := take_seat(plane, run)) is not None:
-        return _kept_waiting(plane, entry, plane.pipelines.by_key.get(run.pipeline), refusal)
-    if (wait_s := patience_s(plane, run)) > 0:
-        return Wait(why="Databricks asked for patience", seconds=wait_s)
+    if (progress := _admit(plane, entry)) is not None:
+        return progress
     try:
-        parameters = parameters_of(run)
-    except ParametersTooLargeError as error:
-        return fail_run(plane, entry, str(error))
-    try:
-        databricks_run_id = plane.submitter.submit(run.job, token_of(run), parameters)
-    except RunRejectedError as error:
+        databricks_run_id = _send(plane, run, parameters_of(run))
+    except (ParametersTooLargeError, RunRejectedError, NotFoundError) as error:
         return fail_run(plane, entry, str(error))
     except ThrottledError as error:
         be_patient(plane, run, after_s=error.retry_after_s or 0.0)
@@ -183,5 +182,32 @@ def _submit(plane: ControlPlane, entry: Entry[Run]) -> Progress:
 
     page = plane.submitter.page_of(run.job, databricks_run_id)
     # A crash before this line: the run stays SUBMITTING, and repeating the call gives the same Databricks run.
-    change_run(plane.ledger, entry, record)
+    entry = change_run(plane.ledger, entry, record)
+    if entry.value.is_cancel_wanted and entry.value.token == run.token:
+        plane.submitter.cancel(databricks_run_id)  # a crash before this line: settling it asks again
+        return Wait(why="Databricks is cancelling it", seconds=_WAIT_FOR_CANCEL_S)
     return Done(what=f"submitted as Databricks run {databricks_run_id}")
+
+
+def _admit(plane: ControlPlane, entry: Entry[Run]) -> Progress | None:
+    """Take a seat for the attempt; return what becomes of it if there is none, or if it is not to be sent (yet)."""
+    run = entry.value
+    if run.cancel_wanted_at is not None and not has_seat(plane, run):
+        # Whoever read the run before the wish was written may be on the way to a seat, and to Databricks.
+        wait_s = _SEATED_WITHIN_S - (plane.clock.now() - run.cancel_wanted_at).total_seconds()
+        if 0 < wait_s <= _SEATED_WITHIN_S:
+            return Wait(why="someone may be sending it", seconds=wait_s)
+        return fail_run(plane, entry, _NEVER_SENT)
+    if (refusal := take_seat(plane, run)) is not None:
+        return _kept_waiting(plane, entry, plane.pipelines.by_key.get(run.pipeline), refusal)
+    if (wait_s := patience_s(plane, run)) > 0:
+        return Wait(why="Databricks asked for patience", seconds=wait_s)
+    return None
+
+
+def _send(plane: ControlPlane, run: Run, parameters: Mapping[str, str]) -> DatabricksRunId:
+    """Start the attempt, or have the Databricks run repaired that it repairs: once, however often it is sent."""
+    if run.repair_after is None or run.databricks_run_id is None:
+        return plane.submitter.submit(run.job, token_of(run), parameters)
+    plane.submitter.repair(run.databricks_run_id, parameters, after=run.repair_after)
+    return run.databricks_run_id

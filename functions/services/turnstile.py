@@ -29,6 +29,7 @@ from functions.services.plane import ControlPlane
 __all__ = [
     "be_patient",
     "change_turnstile",
+    "has_seat",
     "is_kept_out",
     "leave_seat",
     "look_at_turnstile",
@@ -109,6 +110,11 @@ def take_seat(plane: ControlPlane, run: Run) -> Refusal | None:
     if admitted.reason is HoldReason.NO_SEAT:
         change_turnstile(plane, lambda turnstile: turnstile.queue_up(run.pipeline, now))
     return admitted
+
+
+def has_seat(plane: ControlPlane, run: Run) -> bool:
+    """Return whether the run's current attempt has a seat; one that never had was never sent."""
+    return _read(plane).value.seat_of(run.id, run.attempt) is not None
 
 
 def patience_s(plane: ControlPlane, run: Run) -> float:

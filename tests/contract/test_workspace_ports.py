@@ -12,6 +12,7 @@ from functions.core.errors import (
     AccessRefusedError,
     AmbiguousJobError,
     NotFoundError,
+    RunRejectedError,
     RunSubmissionError,
     ThrottledError,
     UnknownJobError,
@@ -19,7 +20,7 @@ from functions.core.errors import (
 from functions.core.model import DatabricksRunId, IdempotencyToken, JobKey
 from functions.ports import ModelRegistry, RunSubmitter
 from tests.support.in_memory import InMemoryWorkspace
-from tests.support.workspace import IDENTITY_HEADER, Workspace
+from tests.support.workspace import IDENTITY_HEADER, Workspace, eventually
 
 TOKEN = IdempotencyToken("a" * 64)
 OTHER = IdempotencyToken("b" * 64)
@@ -135,6 +136,38 @@ def test_a_run_whose_notebook_is_missing_has_failed_for_good(real: Ports) -> Non
 
 
 @pytest.mark.integration
+def test_a_repair_is_made_once_however_often_it_is_sent(real: Ports) -> None:
+    """R27: the API has no token for repairs; the id of the latest one before stands in for it."""
+    run = real.submitter.submit(JobKey("scoring"), IdempotencyToken("d" * 64), {})
+    eventually(lambda: not real.submitter.status(run).verdict.is_open)
+    before = real.submitter.latest_repair(run)
+
+    real.submitter.repair(run, {"attempt": "2"}, after=before)
+    eventually(lambda: not real.submitter.status(run).verdict.is_open)
+    first = real.submitter.latest_repair(run)
+    real.submitter.repair(run, {"attempt": "2"}, after=before)
+
+    assert (before, first > 0) == (0, True)
+    assert real.submitter.latest_repair(run) == first
+    real.submitter.repair(run, {"attempt": "3"}, after=first)
+    assert real.submitter.latest_repair(run) > first
+
+
+def test_a_run_that_is_active_cannot_be_repaired(real: Ports, workspace: Workspace) -> None:
+    run = real.submitter.submit(JobKey("scoring"), IdempotencyToken("e" * 64), {})
+    eventually(lambda: not real.submitter.status(run).verdict.is_open)
+    body = {"error_code": "INVALID_STATE", "message": "Run is active"}
+    workspace.fault(method="POST", path=".*/runs/repair", times=1, action={"status": 400, "body": body})
+
+    with pytest.raises(RunRejectedError, match="active"):
+        real.submitter.repair(run, {}, after=0)
+
+
+def test_repairs_of_an_unknown_run_are_not_found(ports: Ports) -> None:
+    with pytest.raises(NotFoundError):
+        ports.submitter.latest_repair(DatabricksRunId(999_999_999))
+
+
 def test_a_refusal_is_not_slept_through(real: Ports, workspace: Workspace) -> None:
     """R23: no thread sleeps; the delay that was asked for reaches the caller."""
     import time

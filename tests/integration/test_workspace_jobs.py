@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from databricks.sdk import WorkspaceClient
-from databricks.sdk.errors import InvalidParameterValue, ResourceDoesNotExist
+from databricks.sdk.errors import BadRequest, InvalidParameterValue, ResourceDoesNotExist
 from databricks.sdk.service import jobs
 from databricks.sdk.service.jobs import RunLifeCycleState, RunResultState, TerminationCodeCode
 from databricks.sdk.service.workspace import ImportFormat
@@ -422,3 +422,72 @@ def test_a_deleted_runs_token_is_an_error(client: WorkspaceClient) -> None:
 
     with pytest.raises(InvalidParameterValue, match="deleted"):
         client.jobs.run_now(job_id, idempotency_token="deleted-token")
+
+
+REPAIRABLE = """
+import os
+if dbutils.widgets.get("attempt") == "1":
+    raise RuntimeError("the first attempt fails")
+dbutils.notebook.exit(dbutils.widgets.get("attempt") + " " + dbutils.widgets.get("kept"))
+"""
+
+
+def test_a_repair_does_the_failed_task_again_in_the_same_run(client: WorkspaceClient) -> None:
+    """R27: as documented, with job parameters of its own and a history on demand."""
+    job_id = make_job(
+        client,
+        "repairable",
+        REPAIRABLE,
+        parameters=[{"name": "attempt", "default": "1"}, {"name": "kept", "default": "default"}],
+    )
+    run_id = start(client, job_id, job_parameters={"kept": "first"})
+    client.jobs.wait_get_run_job_terminated_or_skipped(run_id)
+
+    client.jobs.repair_run(run_id, rerun_all_failed_tasks=True, job_parameters={"attempt": "2", "kept": "second"})
+    repaired = client.jobs.wait_get_run_job_terminated_or_skipped(run_id)
+
+    assert repaired.state is not None
+    assert repaired.state.result_state is RunResultState.SUCCESS
+    assert not repaired.repair_history  # only on demand
+    history = client.jobs.get_run(run_id, include_history=True).repair_history
+    assert history is not None
+    assert [item.type for item in history] == [jobs.RepairHistoryItemType.ORIGINAL, jobs.RepairHistoryItemType.REPAIR]
+    assert [item.state.result_state for item in history if item.state] == [
+        RunResultState.FAILED,
+        RunResultState.SUCCESS,
+    ]
+    assert (history[0].id, bool(history[1].id)) == (None, True)
+    assert history[1].task_run_ids is not None
+    (task_run_id,) = history[1].task_run_ids
+    output = client.jobs.get_run_output(task_run_id).notebook_output
+    assert output is not None
+    assert output.result == "2 second"
+
+
+def test_a_repair_after_a_repair_must_name_the_latest_one(client: WorkspaceClient) -> None:
+    job_id = make_job(client, "never-mended", "raise RuntimeError('always')")
+    run_id = start(client, job_id)
+    client.jobs.wait_get_run_job_terminated_or_skipped(run_id)
+    client.jobs.repair_run(run_id, rerun_all_failed_tasks=True)
+    client.jobs.wait_get_run_job_terminated_or_skipped(run_id)
+    first = client.jobs.get_run(run_id, include_history=True).repair_history
+    assert first is not None
+
+    with pytest.raises(InvalidParameterValue, match="latest repair ID needs to be provided"):
+        client.jobs.repair_run(run_id, rerun_all_failed_tasks=True)
+    client.jobs.repair_run(run_id, rerun_all_failed_tasks=True, latest_repair_id=first[-1].id)
+    client.jobs.wait_get_run_job_terminated_or_skipped(run_id)
+
+    history = client.jobs.get_run(run_id, include_history=True).repair_history
+    assert history is not None
+    assert len(history) == 3
+
+
+def test_a_run_that_is_active_is_not_repaired(client: WorkspaceClient, tmp_path: Path) -> None:
+    job_id = make_job(client, "active", SLOW, parameters=[{"name": "flag", "default": str(tmp_path / "flag")}])
+    run_id = start(client, job_id)
+
+    with pytest.raises(BadRequest, match="still active"):
+        client.jobs.repair_run(run_id, rerun_all_failed_tasks=True)
+
+    client.jobs.cancel_run(run_id).result()

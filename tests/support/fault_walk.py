@@ -28,6 +28,7 @@ READS = (
     ".read_scores",
     ".list_versions",
     ".active",
+    ".latest_repair",
 )
 
 

@@ -19,7 +19,14 @@ from functions.adapters.tables import StoredRow
 from functions.core.announcements import Announcement
 from functions.core.completion import CompletionEvent
 from functions.core.databricks_states import RunStatus, status_of
-from functions.core.errors import AmbiguousJobError, InvalidDocumentError, NotFoundError, Problem, UnknownJobError
+from functions.core.errors import (
+    AmbiguousJobError,
+    InvalidDocumentError,
+    NotFoundError,
+    Problem,
+    RunRejectedError,
+    UnknownJobError,
+)
 from functions.core.manifest import InputManifest, ManifestPointer, manifest_path
 from functions.core.model import BlobVersion, DatabricksJobId, DatabricksRunId, IdempotencyToken, JobKey
 from functions.core.rows import Row
@@ -215,6 +222,7 @@ class DatabricksRun:
     token: IdempotencyToken
     parameters: dict[str, str]
     status: RunStatus = field(default_factory=lambda: status_of("RUNNING"))
+    repairs: list[int] = field(default_factory=list)
 
 
 class InMemoryWorkspace:
@@ -266,6 +274,24 @@ class InMemoryWorkspace:
         with self.calls.effect("workspace.cancel"):
             if self.runs[run].status.verdict.is_open:
                 self.runs[run].status = status_of("TERMINATED", "CANCELED", "USER_CANCELED")
+
+    def latest_repair(self, run: DatabricksRunId) -> int:
+        with self.calls.effect("workspace.latest_repair"):
+            found = self.runs.get(run)
+        if found is None:
+            raise NotFoundError(f"asking for the repairs of run {run}", "Run does not exist")
+        return max(found.repairs, default=0)
+
+    def repair(self, run: DatabricksRunId, parameters: Mapping[str, str], *, after: int) -> None:
+        if self.latest_repair(run) != after:
+            return
+        with self.calls.effect("workspace.repair"), self._lock:
+            found = self.runs[run]
+            if max(found.repairs, default=0) == after:
+                if found.status.verdict.is_open:
+                    raise RunRejectedError(f"repairing run {run}", "the run is active")
+                found.repairs.append(next(self._ids))
+                found.parameters, found.status = dict(parameters), status_of("RUNNING")
 
     def resolve(self, model_name: str, alias: str) -> str | None:
         with self.calls.effect("workspace.resolve"):

@@ -35,6 +35,13 @@ EXAMPLES: dict[MlopsError, str] = {
     errors.RunRejectedError("submitting", "a bad parameter"): "submitting: a bad parameter",
     errors.AccessRefusedError("listing jobs", "no role"): "listing jobs: no role",
     errors.NotFoundError("reading", "gone"): "reading: gone",
+    errors.NotSignedInError("no header"): (
+        "got no header, expected a caller who is signed in through App Service authentication; "
+        "sign in with Entra and send the token as bearer"
+    ),
+    errors.RoleMissingError("ann", "Tidegate.Operator"): (
+        "'ann' lacks the app role Tidegate.Operator; have it assigned in the app's enterprise application"
+    ),
     errors.LedgerUnavailableError("inserting", "timeout"): "inserting: timeout",
     errors.LedgerConflictError("updating", "changed"): "updating: changed",
     errors.StorageUnavailableError("reading", "timeout"): "reading: timeout",

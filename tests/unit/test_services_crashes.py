@@ -6,16 +6,22 @@ from datetime import timedelta
 
 import pytest
 
+from functions.core.access import Actor
 from functions.core.model import ArrivalState, Outcome, RunState
 from functions.core.work import WorkItem
+from functions.services.cancel import cancel_run
 from functions.services.complete import complete
 from functions.services.dispatch import dispatch
 from functions.services.reconcile import reconcile
-from functions.services.requests import request_run, retry_run
+from functions.services.repair import repair_run
+from functions.services.requests import request_run
+from functions.services.retry import retry_run
 from functions.services.schedule import fire_schedule
 from tests.support.control_plane import SCORING, TRAINING, World, make_blob, make_pipelines
 from tests.support.fault_walk import CrashAt, FailAt, settle, survive, walk_faults, work
 from tests.support.in_memory import Faults
+
+OPERATOR = Actor(name="ann@contoso.com")
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ def one_file_fails_silently_and_is_retried(world: World) -> Result:
     settle(world)
     (run_row,) = world.runs()
     if run_row.attempt == 1:  # a crash after the retry's own write: the person sees the attempt and does not ask again
-        survive(world, lambda: retry_run(world.plane, run_row.id) if world.runs()[0].attempt == 1 else None)
+        survive(world, lambda: retry_run(world.plane, run_row.id, OPERATOR) if world.runs()[0].attempt == 1 else None)
     work(world)
     world.clock.advance(timedelta(seconds=70))
     survive(world, lambda: reconcile(world.plane))
@@ -148,12 +154,49 @@ def a_slot_and_a_request_train(world: World) -> Result:
     )
 
 
+def a_run_is_cancelled(world: World) -> Result:
+    survive(world, lambda: world.deliver(make_blob()))
+    for _ in range(3):
+        world.clock.advance(timedelta(seconds=70))
+        survive(world, lambda: reconcile(world.plane))
+        work(world)
+    (run,) = world.runs()
+    survive(world, lambda: cancel_run(world.plane, run.id, OPERATOR))
+    settle(world)
+    return result_of(world, [])
+
+
+def a_failed_run_is_repaired(world: World) -> Result:
+    survive(world, lambda: world.deliver(make_blob()))
+    for _ in range(3):
+        world.clock.advance(timedelta(seconds=70))
+        survive(world, lambda: reconcile(world.plane))
+        work(world)
+    (started,) = world.databricks_runs()
+    world.end_databricks_run(started.id, "TERMINATED", "FAILED", "RUN_EXECUTION_ERROR")
+    settle(world)
+    (run,) = world.runs()
+    if run.attempt == 1:
+        survive(world, lambda: repair_run(world.plane, run.id, OPERATOR) if world.runs()[0].attempt == 1 else None)
+    for _ in range(3):
+        work(world)
+        world.clock.advance(timedelta(seconds=70))
+        survive(world, lambda: reconcile(world.plane))
+    assert len(started.repairs) == 1
+    reported: list[str] = []
+    report_all(world, Outcome.COMPLETED, reported)
+    settle(world)
+    return result_of(world, reported)
+
+
 STORIES = [
     (one_file_completes, make_pipelines()),
     (one_file_fails_silently_and_is_retried, make_pipelines()),
     (a_window_of_files_completes, make_pipelines(quiet=30, max_wait=90)),
     (a_lost_cluster_goes_again, make_pipelines()),
     (a_slot_and_a_request_train, make_pipelines()),
+    (a_run_is_cancelled, make_pipelines()),
+    (a_failed_run_is_repaired, make_pipelines()),
 ]
 
 
@@ -171,7 +214,8 @@ def test_a_fault_anywhere_converges(
 
     assert points >= (12 if fault is CrashAt else 40)
     assert undisturbed.leftovers == 0
-    assert all(run[2] is Outcome.COMPLETED for run in undisturbed.runs)
+    wanted = Outcome.CANCELLED if story is a_run_is_cancelled else Outcome.COMPLETED
+    assert all(run[2] is wanted for run in undisturbed.runs)
 
 
 def test_the_token_is_in_the_ledger_before_any_call() -> None:

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from functions.core.access import Actor
 from functions.core.errors import (
     AccessRefusedError,
     AmbiguousJobError,
@@ -19,9 +20,11 @@ from functions.core.ledger import Run
 from functions.core.model import ArrivalState, DatabricksRunId, JobKey, Outcome, RunId, RunState
 from functions.services.complete import complete
 from functions.services.reconcile import reconcile
-from functions.services.requests import retry_run
+from functions.services.retry import retry_run
 from tests.support.control_plane import World, make_blob
 from tests.support.in_memory import DatabricksRun, Faults
+
+OPERATOR = Actor(name="ann@contoso.com")
 
 
 def submitted(world: World) -> DatabricksRun:
@@ -347,8 +350,8 @@ def test_a_person_may_ask_for_another_attempt_and_asking_twice_is_one() -> None:
     world.end_databricks_run(run.id, "TERMINATED", "FAILED", "RUN_EXECUTION_ERROR")
     world.settle()
 
-    retry_run(world.plane, only_run(world).id)
-    retry_run(world.plane, only_run(world).id)
+    retry_run(world.plane, only_run(world).id, OPERATOR)
+    retry_run(world.plane, only_run(world).id, OPERATOR)
     world.work()
 
     assert [item.parameters["attempt"] for item in world.databricks_runs()] == ["1", "2"]
@@ -366,7 +369,7 @@ def test_a_retry_does_not_take_files_that_were_replayed() -> None:
     assert entry.value.pipeline is not None
     world.ledger.update_arrival(entry, entry.value.replay(entry.value.pipeline, world.clock.now(), "by hand"))
 
-    retry_run(world.plane, only_run(world).id)
+    retry_run(world.plane, only_run(world).id, OPERATOR)
     world.settle_submissions()
 
     refused = world.publisher.published[-1]
@@ -496,7 +499,7 @@ def test_a_retry_without_its_input_manifest_fails() -> None:
     world.settle()
     lose_manifest(world, run.parameters["manifest_url"], is_gone=True)
 
-    retry_run(world.plane, only_run(world).id)
+    retry_run(world.plane, only_run(world).id, OPERATOR)
     world.work()
 
     assert (only_run(world).attempt, only_run(world).outcome) == (2, Outcome.FAILED)
@@ -522,7 +525,7 @@ def test_the_retry_of_an_older_run_leaves_the_newer_one_alone() -> None:
     world.deliver(make_blob("new.parquet"), at=old.cause.at + timedelta(minutes=1))
     newer = world.databricks_runs()[-1]
 
-    retry_run(world.plane, old.id)
+    retry_run(world.plane, old.id, OPERATOR)
     world.work()
 
     assert newer.status.verdict.is_open

@@ -5,13 +5,14 @@ from datetime import timedelta
 
 import pytest
 
+from functions.core.access import Actor
 from functions.core.errors import PublicationError, UnknownJobError
 from functions.core.model import JobKey, Outcome, RunState
 from functions.core.pipelines_toml import parse_pipelines
 from functions.services.complete import complete
 from functions.services.health import check_health
 from functions.services.reconcile import reconcile
-from functions.services.requests import retry_run
+from functions.services.retry import retry_run
 from tests.support.control_plane import PIPELINES_TOML, World, make_blob, make_pipelines
 from tests.support.fault_walk import CrashAt, FailAt, settle, survive, walk_faults
 from tests.support.in_memory import Faults
@@ -125,7 +126,7 @@ def test_each_attempt_has_its_own_sla() -> None:
     world.end_databricks_run(first.id, "TERMINATED", "CANCELED", "USER_CANCELED")
     world.settle()
 
-    retry_run(world.plane, world.runs()[0].id)
+    retry_run(world.plane, world.runs()[0].id, Actor(name="ann"))
     world.settle_submissions()
     within = len(world.publisher.stalls)
     world.clock.advance(SLA + timedelta(minutes=1))

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from functions.core.access import Actor
 from functions.core.errors import LedgerConflictError, ThrottledError
 from functions.core.model import ArrivalState, BlobVersion, DatabricksRunId, Outcome, RunState
 from functions.core.reasons import SkipReason
@@ -16,7 +17,8 @@ from functions.services.arrive import arrive
 from functions.services.batches import close_pipeline_batch
 from functions.services.dispatch import dispatch
 from functions.services.reconcile import reconcile
-from functions.services.requests import request_run, retry_run
+from functions.services.requests import request_run
+from functions.services.retry import retry_run
 from tests.support.control_plane import ACCOUNT, SCORING, TRAINING, World, blob_message, make_blob, make_pipelines
 from tests.support.in_memory import DatabricksRun, Faults
 from tests.support.interleaving import Interleaving
@@ -277,7 +279,7 @@ def test_held_files_let_a_run_go_first_that_waits_already() -> None:
     (failed,) = world.runs()
     world.deliver(make_blob("b.parquet"))
     world.deliver(make_blob("c.parquet"))
-    retry_run(world.plane, failed.id)
+    retry_run(world.plane, failed.id, Actor(name="ann"))
     world.work()
 
     world.finish(world.databricks_runs()[-1])
@@ -388,7 +390,7 @@ def test_the_next_attempt_under_drop_waits_and_is_not_dropped() -> None:
     world.settle()
     (failed,) = world.runs()
     world.deliver(make_blob("b.parquet"))
-    retry_run(world.plane, failed.id)
+    retry_run(world.plane, failed.id, Actor(name="ann"))
     world.work()
     beside = len(world.databricks_runs())
 

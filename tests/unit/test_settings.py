@@ -48,6 +48,12 @@ def test_local_settings_are_understood() -> None:
     assert (settings.applicationinsights_connection_string, settings.azure_client_id) == (None, None)
 
 
+def test_app_roles_are_required_where_the_setting_says_so() -> None:
+    assert not parse_settings(LOCAL, app_dir=APP).are_roles_required
+    assert not parse_settings(LOCAL | {"TIDEGATE_REQUIRE_ROLES": "false"}, app_dir=APP).are_roles_required
+    assert parse_settings(LOCAL | {"TIDEGATE_REQUIRE_ROLES": "true"}, app_dir=APP).are_roles_required
+
+
 def test_azure_needs_no_secret() -> None:
     """R30, DESIGN 2.16: identity everywhere."""
     settings = parse_settings(AZURE, app_dir=APP)
@@ -76,6 +82,7 @@ def test_empty_setting_is_a_missing_one() -> None:
     ("changes", "place"),
     [
         ({"TIDEGATE_ENVIRONMENT": "Prod"}, "TIDEGATE_ENVIRONMENT"),
+        ({"TIDEGATE_REQUIRE_ROLES": "yes"}, "TIDEGATE_REQUIRE_ROLES"),
         ({"TIDEGATE_ENVIRONMENT": "a" * 17}, "TIDEGATE_ENVIRONMENT"),
         ({"TIDEGATE_STORAGE": "UseDevelopmentStorage=true"}, "TIDEGATE_STORAGE"),
         ({"TIDEGATE_STORAGE": "AccountName=A"}, "TIDEGATE_STORAGE"),

@@ -7,7 +7,7 @@ from typing import cast
 import azure.functions as func
 import pytest
 
-from functions.triggers import http
+from functions.triggers import acting, answers, http, reading
 from tests.support.control_plane import ACCOUNT, SCORING, World, make_blob
 
 BODY = {"pipeline": SCORING, "files": [f"https://{ACCOUNT}.blob.core.windows.net/input/{make_blob().path}"]}
@@ -17,14 +17,15 @@ BODY = {"pipeline": SCORING, "files": [f"https://{ACCOUNT}.blob.core.windows.net
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
     world.inputs.put(make_blob())
-    monkeypatch.setattr(http, "control_plane", lambda: world.plane)
+    monkeypatch.setattr(answers, "control_plane", lambda: world.plane)
     return world
 
 
 def call(function: str, method: str, query: str, params: dict[str, str]) -> tuple[int, dict[str, object]]:
     """Have a function answer a request as the host hands it over."""
     app = func.FunctionApp()
-    app.register_functions(http.http_functions())
+    for functions in (http.http_functions, reading.reading_functions, acting.acting_functions):
+        app.register_functions(functions())
     found = next(item for item in app.get_functions() if item.get_function_name() == function)
     url = f"https://tidegate.azurewebsites.net/api/runs{query}"
     request = func.HttpRequest(

@@ -124,7 +124,11 @@ class JobsEngine:
             self._new_attempt(key, now, blocked=True, attempt_number=self._attempts_of(run, key)) for key in keys
         )
         repair = Repair(
-            repair_id=self.store.new_run_id(), start_ms=now, task_run_ids=tuple(a.task_run_id for a in attempts)
+            repair_id=self.store.new_run_id(),
+            start_ms=now,
+            task_run_ids=tuple(attempt.task_run_id for attempt in attempts),
+            before=run.state,
+            before_end_ms=run.end_ms,
         )
         repaired = replace(
             run,

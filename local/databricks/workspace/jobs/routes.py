@@ -114,7 +114,8 @@ class _JobsApi:
         task_of = self._store.find_task_run(run_id)
         if task_of is not None:
             return self._wire.task_run_as_run(task_of, task_of.attempt(run_id), self._version)
-        return self._wire.run(self._store.get_run(run_id), self._version)
+        with_history = params.boolean("include_history")
+        return self._wire.run(self._store.get_run(run_id), self._version, with_history=with_history)
 
     def get_output(self, params: Params) -> JsonObject:
         run, attempt = self._attempt(params.integer("run_id"))

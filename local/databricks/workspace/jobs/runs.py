@@ -50,11 +50,13 @@ class TaskRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repair:
-    """One repair of a run: which attempts it added."""
+    """One repair of a run: which attempts it added, and what the run had come to before."""
 
     repair_id: int
     start_ms: int
     task_run_ids: tuple[int, ...]
+    before: RunState
+    before_end_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,4 +131,7 @@ def _state(document: JsonObject) -> RunState:
 
 
 def _repairs(documents: Sequence[JsonObject]) -> tuple[Repair, ...]:
-    return tuple(Repair(**{**repair, "task_run_ids": tuple(repair["task_run_ids"])}) for repair in documents)
+    return tuple(
+        Repair(**{**repair, "task_run_ids": tuple(repair["task_run_ids"]), "before": _state(repair["before"])})
+        for repair in documents
+    )

@@ -7,7 +7,7 @@ from local.databricks.workspace.identity.routes import USER_NAME
 from local.databricks.workspace.jobs.parameters import job_parameter_values
 from local.databricks.workspace.jobs.runs import Run, RunType, TaskRun
 from local.databricks.workspace.jobs.settings import parse_job
-from local.databricks.workspace.jobs.states import LifeCycle, Result, RunState, Termination
+from local.databricks.workspace.jobs.states import LifeCycle, RunState
 from local.databricks.workspace.jobs.store import Job
 from local.databricks.workspace.transport.params import JsonObject
 
@@ -97,8 +97,10 @@ class JobsWire:
             "settings": {"name": job.name, "max_concurrent_runs": 1, **settings},
         }
 
-    def run(self, run: Run, version: ApiVersion, *, expand_tasks: bool = True) -> JsonObject:
-        """Return a run with both vocabularies."""
+    def run(
+        self, run: Run, version: ApiVersion, *, expand_tasks: bool = True, with_history: bool = False
+    ) -> JsonObject:
+        """Return a run with both vocabularies, and with its repairs if they are asked for."""
         spec = parse_job(run.settings)
         document = self._head(run) | {
             "format": "MULTI_TASK" if run.settings.get("tasks") else "SINGLE_TASK",
@@ -126,7 +128,7 @@ class JobsWire:
             document["tasks"] = [self.task_run(run, attempt) for attempt in run.tasks]
         if expand_tasks and run.settings.get("job_clusters"):
             document["job_clusters"] = run.settings["job_clusters"]
-        if run.repairs:
+        if with_history:
             document["repair_history"] = _repair_history(run)
         return document
 
@@ -212,22 +214,23 @@ def _flattened(settings: JsonObject) -> JsonObject:
 
 
 def _repair_history(run: Run) -> list[JsonObject]:
+    """Return the original run and each repair, with what each of them came to."""
     repaired = {task_run_id for repair in run.repairs for task_run_id in repair.task_run_ids}
     original = [task.task_run_id for task in run.tasks if task.task_run_id not in repaired]
-    ended = RunState(life_cycle=LifeCycle.TERMINATED, result=Result.FAILED, code=Termination.RUN_EXECUTION_ERROR)
-    history: list[JsonObject] = [
-        {"type": "ORIGINAL", "start_time": run.start_ms, "state": state_to_json(ended), "task_run_ids": original}
-    ]
-    history += [
-        {
-            "type": "REPAIR",
-            "id": repair.repair_id,
-            "start_time": repair.start_ms,
-            "end_time": run.end_ms,
-            "state": state_to_json(run.state),
-            "status": status_to_json(run.state),
-            "task_run_ids": list(repair.task_run_ids),
-        }
+    ends = [(repair.before, repair.before_end_ms) for repair in run.repairs] + [(run.state, run.end_ms)]
+    parts: list[tuple[JsonObject, int, list[int]]] = [({"type": "ORIGINAL"}, run.start_ms, original)]
+    parts += [
+        ({"type": "REPAIR", "id": repair.repair_id}, repair.start_ms, list(repair.task_run_ids))
         for repair in run.repairs
     ]
-    return history
+    return [
+        {
+            **head,
+            "start_time": start_ms,
+            "end_time": end_ms,
+            "state": state_to_json(state),
+            "status": status_to_json(state),
+            "task_run_ids": task_run_ids,
+        }
+        for (head, start_ms, task_run_ids), (state, end_ms) in zip(parts, ends, strict=True)
+    ]

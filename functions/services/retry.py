@@ -1,0 +1,40 @@
+"""Begins another attempt of a run that did not complete, on a person's word."""
+
+from functions.core.access import Actor
+from functions.core.model import Outcome, RunId, RunState
+from functions.core.run_transitions import begin_next_attempt
+from functions.services.acted import Acted
+from functions.services.changes import change_run, read_run
+from functions.services.decided_runs import queue_run
+from functions.services.outbox import publish_outbox
+from functions.services.plane import ControlPlane
+
+__all__ = ["retry_run"]
+
+
+def retry_run(plane: ControlPlane, run_id: RunId, actor: Actor) -> Acted:
+    """Begin the next attempt; one that is under way already stays as it is, and is seen to be moving.
+
+    Raises:
+        UnknownRunError: There is no such run.
+        IllegalTransitionError: It has completed, so there is nothing to do again.
+    """
+    entry = read_run(plane.ledger, run_id)
+    if entry.value.state is not RunState.ENDED:
+        queue_run(plane, entry.value)
+        run = entry.value
+        return Acted(
+            did=("had the dispatcher look at it",),
+            did_not=(f"began no attempt: attempt {run.attempt} has not ended, it is {run.state.value}",),
+        )
+    entry = publish_outbox(plane, entry)
+    attempt = entry.value.attempt
+    entry = change_run(
+        plane.ledger,
+        entry,
+        lambda run: begin_next_attempt(run, plane.clock.now(), after=attempt, reason=f"asked for by {actor}"),
+    )
+    # A crash before this line: the reconciler finds the run in the index of open ones.
+    if entry.value.outcome is not Outcome.COMPLETED:
+        queue_run(plane, entry.value)
+    return Acted(did=(f"began attempt {entry.value.attempt}",))

@@ -1,0 +1,237 @@
+"""Tests that a run ends when a person wants it to, wherever it stands, and once (R08)."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from functions.core.access import Actor
+from functions.core.databricks_states import status_of
+from functions.core.errors import IllegalTransitionError, WorkspaceUnavailableError
+from functions.core.ledger import Run
+from functions.core.model import ArrivalState, Outcome, RunState
+from functions.core.run_transitions import begin_next_attempt, want_cancel
+from functions.services.cancel import cancel_run
+from functions.services.complete import complete
+from functions.services.dispatch import dispatch
+from functions.services.reconcile import reconcile
+from functions.services.retry import retry_run
+from tests.support.control_plane import World, make_blob, make_pipelines
+from tests.support.in_memory import Faults
+
+ANN = Actor(name="ann@contoso.com")
+
+
+def only_run(world: World) -> Run:
+    (run,) = world.runs()
+    return run
+
+
+def submitted(world: World) -> Run:
+    world.deliver(make_blob())
+    return only_run(world)
+
+
+def decided(world: World) -> Run:
+    """Return a run whose second attempt is decided and not sent."""
+    run = submitted(world)
+    world.end_databricks_run(world.databricks_runs()[0].id, "INTERNAL_ERROR", "FAILED", "CLOUD_FAILURE")
+    world.clock.advance(timedelta(minutes=1))
+    reconcile(world.plane)
+    assert only_run(world).state is RunState.DECIDED
+    return run
+
+
+def test_a_submitted_run_is_cancelled_at_databricks_and_announced_once() -> None:
+    world = World()
+    run = submitted(world)
+
+    acted = cancel_run(world.plane, run.id, ANN)
+    world.settle()
+
+    ended = only_run(world)
+    assert (ended.state, ended.outcome, ended.attempt) == (RunState.ENDED, Outcome.CANCELLED, 1)
+    assert [event.id for event in world.publisher.published] == [f"{run.id}.1.cancelled"]
+    assert world.arrival(make_blob()).state is ArrivalState.FAILED
+    assert any("asked for by ann@contoso.com" in change.note for change in ended.history)
+    assert acted.did[0] == "noted that it is to be cancelled"
+
+
+def test_a_run_that_was_not_sent_ends_without_ever_being_sent() -> None:
+    world = World()
+    run = decided(world)
+
+    acted = cancel_run(world.plane, run.id, ANN)
+    world.settle()
+
+    assert (only_run(world).outcome, only_run(world).attempt) == (Outcome.CANCELLED, 2)
+    assert len(world.databricks_runs()) == 1
+    assert acted.did == ("noted that it is to be cancelled", "ended it as cancelled")
+
+
+def test_a_run_whose_token_may_have_been_sent_is_found_by_its_token_and_cancelled() -> None:
+    """R22: Databricks may have started it; only the token tells which run it is."""
+
+    class LoseAnswer(Faults):
+        is_armed = True
+
+        def after(self, call: str) -> None:
+            if call == "workspace.submit" and self.is_armed:
+                self.is_armed = False
+                raise WorkspaceUnavailableError("submitting", "lost")
+
+    world = World(faults=LoseAnswer())
+    run = submitted(world)
+    assert run.state is RunState.SUBMITTING
+
+    cancel_run(world.plane, run.id, ANN)
+    world.settle()
+
+    (started,) = world.databricks_runs()
+    assert started.status.result_state == "CANCELED"
+    assert only_run(world).outcome is Outcome.CANCELLED
+
+
+def test_a_run_without_a_seat_was_never_sent_and_never_is() -> None:
+    """Its token is persisted, and no call is made without a seat; a rival that may be taking one is waited for."""
+
+    class DieBeforeItsSeat(Faults):
+        is_armed = True
+
+        def after(self, call: str) -> None:
+            if call == "tables.runs.insert" and self.is_armed:
+                self.is_armed = False
+                raise SystemExit(call)
+
+    world = World(faults=DieBeforeItsSeat())
+    with pytest.raises(SystemExit):
+        world.deliver(make_blob())
+    run = only_run(world)
+    assert run.state is RunState.SUBMITTING
+
+    acted = cancel_run(world.plane, run.id, ANN)
+    at_once = only_run(world)
+    world.settle()
+
+    assert acted.did_not == ("ended it not yet: someone may be sending it this very moment",)
+    assert (at_once.state, at_once.is_cancel_wanted) == (RunState.SUBMITTING, True)
+    assert only_run(world).outcome is Outcome.CANCELLED
+    assert world.databricks_runs() == []
+
+
+def test_cancelling_again_changes_nothing_and_says_so() -> None:
+    world = World()
+    run = submitted(world)
+    cancel_run(world.plane, run.id, ANN)
+    world.settle()
+    ended = only_run(world)
+
+    acted = cancel_run(world.plane, run.id, ANN)
+
+    assert acted.did == ()
+    assert acted.did_not == ("cancelled nothing: it has ended already as cancelled",)
+    assert only_run(world) == ended
+    assert len(world.publisher.published) == 1
+
+
+def test_a_late_report_does_not_revive_it() -> None:
+    world = World()
+    run = submitted(world)
+    (started,) = world.databricks_runs()
+    cancel_run(world.plane, run.id, ANN)
+    world.settle()
+    ended = only_run(world)
+    world.publish_scores(started)
+
+    said = complete(world.plane, world.completion_of(started, Outcome.COMPLETED).to_json())
+
+    assert said.startswith("ignored")
+    assert only_run(world) == ended
+    assert world.arrival(make_blob()).state is ArrivalState.FAILED
+
+
+def test_a_run_that_had_completed_before_databricks_heard_of_it_has_completed() -> None:
+    """Its scores are there; to call it cancelled would be a lie about what readers see."""
+    world = World()
+    run = submitted(world)
+    world.finish(world.databricks_runs()[0], reports=False)
+
+    cancel_run(world.plane, run.id, ANN)
+    world.settle()
+
+    assert only_run(world).outcome is Outcome.COMPLETED
+
+
+def test_no_attempt_follows_by_itself_after_one_that_is_to_be_cancelled() -> None:
+    world = World()
+    run = submitted(world)
+    (started,) = world.databricks_runs()
+    started.status = status_of("TERMINATING")
+    cancel_run(world.plane, run.id, ANN)
+    world.end_databricks_run(started.id, "INTERNAL_ERROR", "FAILED", "CLOUD_FAILURE")
+
+    world.settle()
+
+    assert (only_run(world).outcome, only_run(world).attempt) == (Outcome.CANCELLED, 1)
+
+
+def test_a_cancelled_run_can_be_retried_by_a_person() -> None:
+    world = World()
+    run = submitted(world)
+    cancel_run(world.plane, run.id, ANN)
+    world.settle()
+
+    acted = retry_run(world.plane, run.id, ANN)
+    world.work()
+
+    assert (only_run(world).state, only_run(world).attempt) == (RunState.SUBMITTED, 2)
+    assert not only_run(world).is_cancel_wanted
+    assert acted.did == ("began attempt 2",)
+
+
+def test_the_reconciler_cancels_what_a_dying_process_only_noted() -> None:
+    """Databricks lists the run as active, and still it is looked at."""
+    world = World()
+    run = submitted(world)
+    entry = world.ledger.get_run(run.id)
+    assert entry is not None
+    world.ledger.update_run(entry, want_cancel(entry.value, world.clock.now(), by="ann"))  # and then it died
+
+    world.clock.advance(timedelta(minutes=1))
+    reconcile(world.plane)
+    reconcile(world.plane)
+
+    assert only_run(world).outcome is Outcome.CANCELLED
+
+
+def test_a_rival_that_is_about_to_send_it_sees_the_wish() -> None:
+    """The dispatcher has read the run; the wish arrives before its token is persisted."""
+    world = World(pipelines=make_pipelines())
+    run = decided(world)
+
+    class CancelMeanwhile(Faults):
+        is_armed = True
+
+        def before(self, call: str) -> None:
+            if call == "tables.runs.replace" and self.is_armed:
+                self.is_armed = False
+                cancel_run(world.plane, run.id, ANN)
+
+    world.tables.calls.faults = CancelMeanwhile()
+    item = next(item for _, item in world.queue.messages if item.run_id == run.id)
+    dispatch(world.plane, item.to_json())
+    world.settle()
+
+    assert only_run(world).outcome is Outcome.CANCELLED
+    assert len(world.databricks_runs()) == 1
+
+
+@pytest.mark.parametrize("state", ["decided", "submitting"])
+def test_the_core_refuses_to_send_or_repeat_what_is_to_be_cancelled(state: str) -> None:
+    world = World()
+    make: Callable[[World], Run] = decided if state == "decided" else submitted
+    make(world)
+    wanted = want_cancel(only_run(world), world.clock.now(), by="ann")
+
+    with pytest.raises(IllegalTransitionError):
+        begin_next_attempt(wanted, world.clock.now(), after=wanted.attempt, reason="by itself")

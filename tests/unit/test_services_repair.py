@@ -1,0 +1,139 @@
+"""Tests that a repair does the failed tasks again: same run, same files, an attempt of its own (R27)."""
+
+import pytest
+
+from functions.core.access import Actor
+from functions.core.errors import IllegalTransitionError, WorkspaceUnavailableError
+from functions.core.ledger import Run
+from functions.core.model import ArrivalState, Outcome, RunState
+from functions.services.repair import repair_run
+from tests.support.control_plane import World, make_blob
+from tests.support.in_memory import DatabricksRun, Faults
+
+ANN = Actor(name="ann@contoso.com")
+
+
+def only_run(world: World) -> Run:
+    (run,) = world.runs()
+    return run
+
+
+def failed(world: World) -> tuple[Run, DatabricksRun]:
+    world.deliver(make_blob())
+    (started,) = world.databricks_runs()
+    world.finish(started, outcome=Outcome.FAILED)
+    world.settle()
+    return only_run(world), started
+
+
+def test_a_repaired_run_completes_under_its_next_attempt_with_the_same_lineage() -> None:
+    world = World()
+    run, started = failed(world)
+    first_parameters = dict(started.parameters)
+
+    acted = repair_run(world.plane, run.id, ANN)
+    world.work()
+    repairing = only_run(world)
+    world.finish(started)
+    world.settle()
+
+    ended = only_run(world)
+    assert acted.did == (f"began attempt 2, a repair of Databricks run {started.id}",)
+    assert (repairing.state, repairing.attempt, repairing.databricks_run_id) == (RunState.SUBMITTED, 2, started.id)
+    assert (ended.outcome, ended.attempt, ended.databricks_run_id) == (Outcome.COMPLETED, 2, started.id)
+    assert [attempt.databricks_run_id for attempt in ended.attempts] == [started.id]
+    changed = {name for name in first_parameters if first_parameters[name] != started.parameters[name]}
+    assert changed == {"attempt", "token"}
+    assert len(world.databricks_runs()) == 1
+    assert world.arrival(make_blob()).state is ArrivalState.SCORED
+    assert any("asked for by ann@contoso.com" in change.note for change in ended.history)
+
+
+def test_a_repair_that_fails_again_is_announced_by_itself() -> None:
+    world = World()
+    run, started = failed(world)
+    repair_run(world.plane, run.id, ANN)
+    world.work()
+    world.end_databricks_run(started.id, "TERMINATED", "FAILED", "RUN_EXECUTION_ERROR")
+    world.settle()
+
+    assert [event.id for event in world.publisher.published] == [f"{run.id}.2.failed"]
+
+
+def test_a_second_repair_follows_the_first() -> None:
+    world = World()
+    run, started = failed(world)
+    for _ in range(2):
+        repair_run(world.plane, run.id, ANN)
+        world.work()
+        world.end_databricks_run(started.id, "TERMINATED", "FAILED", "RUN_EXECUTION_ERROR")
+        world.settle()
+
+    assert only_run(world).attempt == 3
+    assert len(started.repairs) == 2
+
+
+def test_asking_again_while_it_is_repaired_repairs_once() -> None:
+    world = World()
+    run, started = failed(world)
+    repair_run(world.plane, run.id, ANN)
+    world.work()
+
+    acted = repair_run(world.plane, run.id, ANN)
+    world.work()
+
+    assert acted.did_not == ("began no repair: attempt 2 is one, and open",)
+    assert len(started.repairs) == 1
+
+
+@pytest.mark.parametrize("is_before", [True, False])
+def test_a_lost_call_or_answer_leaves_one_repair(*, is_before: bool) -> None:
+    """The API has no token for repairs: the repair that was the latest before tells whether ours was made."""
+
+    class Lose(Faults):
+        is_armed = True
+
+        def before(self, call: str) -> None:
+            self._lose(call, is_now=is_before)
+
+        def after(self, call: str) -> None:
+            self._lose(call, is_now=not is_before)
+
+        def _lose(self, call: str, *, is_now: bool) -> None:
+            if call == "workspace.repair" and is_now and self.is_armed:
+                self.is_armed = False
+                raise WorkspaceUnavailableError("repairing", "lost")
+
+    world = World(faults=Lose())
+    run, started = failed(world)
+
+    repair_run(world.plane, run.id, ANN)
+    world.settle_submissions()
+
+    assert only_run(world).state is RunState.SUBMITTED
+    assert len(started.repairs) == 1
+
+
+def test_what_completed_or_runs_is_not_repaired() -> None:
+    world = World()
+    world.deliver(make_blob())
+    run = only_run(world)
+
+    with pytest.raises(IllegalTransitionError, match="RepairWhatRan"):
+        repair_run(world.plane, run.id, ANN)
+    world.finish(world.databricks_runs()[0])
+    world.settle()
+    with pytest.raises(IllegalTransitionError, match="RejectRetryOfSuccess"):
+        repair_run(world.plane, run.id, ANN)
+
+
+def test_a_run_that_databricks_has_forgotten_is_to_be_retried_instead() -> None:
+    """Databricks keeps runs for 60 days, the ledger longer."""
+    world = World()
+    run, _ = failed(world)
+    world.workspace.runs.clear()
+
+    with pytest.raises(IllegalTransitionError, match="retry it instead"):
+        repair_run(world.plane, run.id, ANN)
+
+    assert only_run(world) == run
