@@ -13,13 +13,14 @@ from functions.core.batching import close_batch
 from functions.core.blob_events import parse_blob_event
 from functions.core.decided import Decision, Hold, Situation, StartRun
 from functions.core.decisions import decide
-from functions.core.errors import InvalidEventError, InvalidRequestError
+from functions.core.errors import InvalidDocumentError, InvalidEventError, InvalidRequestError
 from functions.core.explain import explain, explanation_lines
 from functions.core.freezing import Frozen, freeze
 from functions.core.ledger import Arrival
-from functions.core.model import ArrivalState, BlobCreated, OtherBlobEvent, RunRequested, TriggerEvent
+from functions.core.model import ArrivalState, BlobCreated, ModelSignal, OtherBlobEvent, RunRequested, TriggerEvent
 from functions.core.pipelines import Pipelines
 from functions.core.requests import parse_run_request
+from functions.core.signals import is_signal_type, signal_from_document
 from functions.core.tokens import arrival_id_of
 
 __all__ = ["explain_event"]
@@ -37,7 +38,7 @@ def explain_event(
     event = _read_event(_read(source), pipelines, now)
     situation = Situation(
         environment=environment,
-        account=event.blob.account if not isinstance(event, RunRequested) else _ACCOUNT_OF_A_REQUEST,
+        account=event.blob.account if isinstance(event, BlobCreated | OtherBlobEvent) else _ACCOUNT_OF_A_REQUEST,
         model_version=model_version or _ANY_VERSION,
     )
     decision = decide(event, pipelines, situation)
@@ -56,19 +57,23 @@ def _read(source: Path) -> bytes:
         raise CommandError(f"cannot read {source}: {error.strerror}") from error
 
 
-def _read_event(content: bytes, pipelines: Pipelines, now: datetime) -> BlobCreated | OtherBlobEvent | RunRequested:
-    """Return a blob's event in either schema, or the body of a request for a run."""
+def _read_event(
+    content: bytes, pipelines: Pipelines, now: datetime
+) -> BlobCreated | OtherBlobEvent | RunRequested | ModelSignal:
+    """Return a blob's event in either schema, a signal about a model, or the body of a request for a run."""
     try:
         document = json.loads(content)
     except ValueError:
         document = None
     try:
+        if isinstance(document, dict) and is_signal_type(document.get("type")):
+            return signal_from_document(document)
         if isinstance(document, dict) and "pipeline" in document:
             return parse_run_request(
                 content, idempotency_key="explain", pipelines=pipelines, account=_ACCOUNT_OF_A_REQUEST, requested_at=now
             )
         return parse_blob_event(content)
-    except (InvalidEventError, InvalidRequestError) as error:
+    except (InvalidEventError, InvalidRequestError, InvalidDocumentError) as error:
         raise CommandError(str(error)) from error
 
 

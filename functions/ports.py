@@ -17,10 +17,12 @@ from functions.core.model import (
     DatabricksRunId,
     IdempotencyToken,
     JobKey,
+    ModelSignal,
     PipelineKey,
     RunId,
 )
 from functions.core.scores import ScoresManifest
+from functions.core.signal_records import SignalMark, SignalRecord
 from functions.core.turnstile import Turnstile
 from functions.core.work import WorkItem
 
@@ -38,6 +40,7 @@ __all__ = [
     "QuarantinedMessage",
     "RunLedger",
     "RunSubmitter",
+    "SignalLedger",
     "SpanHandle",
     "Telemetry",
     "WorkQueue",
@@ -211,6 +214,30 @@ class RunLedger(Protocol):
 
     def alerts(self, *, since: datetime, limit: int) -> Sequence[Alert]:
         """Return alerts raised since then, newest first, each id once; reads no history beyond it."""
+        ...
+
+
+class SignalLedger(Protocol):
+    """Keeps what became of signals, and which window last started a run by each rule."""
+
+    def find(self, signal: ModelSignal) -> SignalRecord | None:
+        """Return what became of a signal, or None if it was not dealt with yet."""
+        ...
+
+    def record(self, record: SignalRecord) -> SignalRecord:
+        """Return what became of the signal; the first record stays."""
+        ...
+
+    def recent(self, *, limit: int) -> Sequence[SignalRecord]:
+        """Return what became of signals, newest first."""
+        ...
+
+    def mark_of(self, pipeline: PipelineKey, rule: str) -> Entry[SignalMark] | None:
+        """Return the window that last started a run by this rule, or None before the first."""
+        ...
+
+    def claim(self, pipeline: PipelineKey, rule: str, mark: SignalMark, seen: Entry[SignalMark] | None) -> bool:
+        """Write the mark if it is still as it was seen; return whether it was."""
         ...
 
 

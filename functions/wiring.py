@@ -93,6 +93,7 @@ def _build(settings: Settings, pipelines: Pipelines) -> "ControlPlane":
     from functions.adapters.event_grid import EventGridCompletions
     from functions.adapters.storage import StorageAccount
     from functions.adapters.table_ledger import TableLedger
+    from functions.adapters.table_signals import TableSignals
     from functions.adapters.tables import AzureTables
     from functions.adapters.work_queue import StorageWorkQueue
     from functions.core.pipelines import CONTROL_CONTAINER
@@ -106,12 +107,14 @@ def _build(settings: Settings, pipelines: Pipelines) -> "ControlPlane":
         account=settings.storage.account if connection is None else None,
         client_id=settings.azure_client_id,
     )
+    tables = AzureTables(storage, prefix=settings.table_prefix)
     workspace = Workspace(settings.databricks_host, client_id=settings.azure_client_id)
     return ControlPlane(
         environment=settings.environment,
         account=settings.storage.account,
         pipelines=pipelines,
-        ledger=TableLedger(AzureTables(storage, prefix=settings.table_prefix)),
+        ledger=TableLedger(tables),
+        signals=TableSignals(tables),
         submitter=DatabricksJobs(workspace, environment=settings.environment),
         models=DatabricksModels(workspace),
         inputs=BlobInputs(storage),

@@ -20,12 +20,14 @@ from functions.core.model import (
     DatabricksRunId,
     IdempotencyToken,
     JobKey,
+    ModelSignal,
     Outcome,
     PipelineKey,
     RunId,
     RunKind,
     RunRequested,
     RunState,
+    SignalType,
     SlotDue,
     Stage,
     StageOutcome,
@@ -185,6 +187,27 @@ stalled_events = st.builds(
     time=instants,
     traceparent=st.just("") | traceparents,
 )
+
+
+def model_signals(**fixed: Any) -> st.SearchStrategy[ModelSignal]:
+    """Return signals about a model; keyword arguments are strategies that replace a field's."""
+    fields: dict[str, st.SearchStrategy[Any]] = {
+        "event_id": st.text(st.characters(codec="utf-8"), min_size=1, max_size=40),
+        "source": st.text(st.characters(codec="utf-8"), min_size=1, max_size=40),
+        "type": st.sampled_from(SignalType),
+        "time": instants,
+        "environment": st.from_regex(r"[a-z][a-z0-9]{0,15}", fullmatch=True),
+        "model_name": model_names,
+        "model_version": st.none() | versions,
+        "window_start": instants,
+        "window_end": st.just(datetime(2036, 1, 1, tzinfo=UTC)),
+        "metrics": st.dictionaries(
+            st.from_regex(r"[A-Za-z0-9_.:/-]{1,20}", fullmatch=True), st.floats(-1e9, 1e9), max_size=3
+        ),
+        "reason": st.none() | texts,
+        "traceparent": st.none() | traceparents,
+    }
+    return st.builds(ModelSignal, **(fields | fixed))
 
 
 @st.composite

@@ -1,18 +1,21 @@
-"""Tells the events of the completion topic apart: how an attempt ended, and that one is stalled."""
+"""Tells the events of the topic apart: how an attempt ended, that one is stalled, what a monitor found."""
 
 import json
 
 from functions.core.completion import MAX_EVENT_BYTES, CompletionEvent
 from functions.core.errors import InvalidDocumentError, Problem
+from functions.core.model import ModelSignal
+from functions.core.signals import is_signal_type, signal_from_document
 from functions.core.stalled import StalledEvent
 
-__all__ = ["Announcement", "read_announcement"]
+__all__ = ["Announcement", "TopicEvent", "read_topic_event"]
 
-Announcement = CompletionEvent | StalledEvent
+Announcement = CompletionEvent | StalledEvent  # what we publish
+TopicEvent = Announcement | ModelSignal  # what the completions queue brings
 
 
-def read_announcement(text: str | bytes) -> Announcement:
-    """Return the event in a message of the completion topic; raises InvalidDocumentError listing every mistake."""
+def read_topic_event(text: str | bytes) -> TopicEvent:
+    """Return the event in a message of the completions queue; raises InvalidDocumentError listing every mistake."""
     if len(text) >= MAX_EVENT_BYTES:
         raise InvalidDocumentError([Problem("event", f"{len(text)} bytes", "less than 64 KB")])
     try:
@@ -20,6 +23,8 @@ def read_announcement(text: str | bytes) -> Announcement:
     except (ValueError, RecursionError):
         raise InvalidDocumentError([Problem("event", f"{len(text)} bytes", "JSON")]) from None
     kind = document.get("type") if isinstance(document, dict) else None
+    if is_signal_type(kind):
+        return signal_from_document(document)
     if isinstance(kind, str) and kind.endswith(".stalled"):
         return StalledEvent.from_document(document)
     return CompletionEvent.from_document(document)

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from functions.core.ledger import Arrival, Cause
 from functions.core.model import BlobVersion, PipelineKey, RunId, Stage
 from functions.core.pipelines import Pipeline
 from functions.core.reasons import HoldReason, SkipReason
 from functions.core.routing import Routing
+from functions.core.signal_records import SignalMark
 from functions.core.turnstile import Refusal
 
 __all__ = [
@@ -17,6 +19,7 @@ __all__ = [
     "ListedInput",
     "NamedInput",
     "RunInput",
+    "SignalState",
     "Situation",
     "Skip",
     "StartRun",
@@ -35,6 +38,15 @@ class Situation:
     refusal: Refusal | None = None  # why no run of the pipeline may start now
     known_versions: tuple[BlobVersion, ...] = ()  # of the event's path, as the ledger has them
     checkpoints: frozenset[Stage] = frozenset()  # stages whose output earlier attempts on the same files left
+    signal: "SignalState | None" = None  # of the rule that listens to the event; None: not asked for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalState:
+    """When the rule that listens to a signal last started a run."""
+
+    now: datetime
+    mark: SignalMark | None  # None: never
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from functions.core.ledger import Cause, CauseKind
 from functions.core.model import (
     BlobCreated,
     BlobVersion,
+    ModelSignal,
     OtherBlobEvent,
     RunRequested,
     SlotDue,
@@ -15,8 +16,9 @@ from functions.core.model import (
 from functions.core.pipelines import CONTROL_CONTAINERS, MissedSlots, Pipeline, Pipelines
 from functions.core.reasons import HoldReason, SkipReason
 from functions.core.routing import Routing, find_route
+from functions.core.signals import find_signal_rule
 from functions.core.starting import start
-from functions.core.tokens import run_id_of_request, run_id_of_slot
+from functions.core.tokens import run_id_of_request, run_id_of_signal, run_id_of_slot
 
 __all__ = ["COMMITTING_APIS", "decide", "is_newer"]
 
@@ -34,6 +36,8 @@ def decide(event: TriggerEvent, pipelines: Pipelines, situation: Situation) -> D
             return _decide_slot(event, pipelines, situation)
         case RunRequested():
             return _decide_request(event, pipelines, situation)
+        case ModelSignal():
+            return _decide_signal(event, pipelines, situation)
         case _:
             assert_never(event)
 
@@ -139,6 +143,31 @@ def _decide_request(event: RunRequested, pipelines: Pipelines, situation: Situat
         traceparent=event.traceparent,
         stages=event.stages,
         parameters=event.parameters,
+    )
+    return start(pipeline, wanted, pipelines, situation)
+
+
+def _decide_signal(signal: ModelSignal, pipelines: Pipelines, situation: Situation) -> Decision:
+    if signal.environment != situation.environment:
+        return Skip(reason=SkipReason.FOREIGN_ENVIRONMENT, detail=repr(signal.environment))
+    listening = find_signal_rule(signal, pipelines)
+    pipeline, rule = listening.pipeline, listening.rule
+    if pipeline is None or rule is None:
+        if listening.refusals:
+            return Skip(reason=SkipReason.BELOW_THRESHOLD, detail="; ".join(listening.refusals)[:1000])
+        return Skip(reason=SkipReason.NO_SIGNAL_RULE, detail=f"{signal.type.value} of {signal.model_name}")
+    run_id = run_id_of_signal(pipeline.key, rule.name, signal)
+    state = situation.signal
+    mark = None if state is None else state.mark
+    is_other_window = mark is not None and mark.run_id != run_id  # the same one finds its own run in the mark
+    if state is not None and mark is not None and is_other_window and mark.is_cooling(state.now, rule.cooldown_hours):
+        detail = f"{mark.run_id} at {mark.at.isoformat()}, cooldown {rule.cooldown_hours} h"
+        return Skip(reason=SkipReason.COOLDOWN, detail=detail, pipeline=pipeline.key)
+    wanted = Wanted(
+        run_id=run_id,
+        cause=Cause(kind=CauseKind.SIGNAL, name=rule.name, at=signal.window_end),
+        input=_own_input(pipeline),
+        traceparent=signal.traceparent,
     )
     return start(pipeline, wanted, pipelines, situation)
 

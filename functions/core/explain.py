@@ -5,7 +5,8 @@ from typing import assert_never
 
 from functions.core.decided import Decision, Hold, Situation, Skip, StartRun
 from functions.core.freezing import Frozen, parameters_of, token_of
-from functions.core.model import BlobCreated, OtherBlobEvent, RunRequested, SlotDue, TriggerEvent
+from functions.core.ledger import CauseKind
+from functions.core.model import BlobCreated, ModelSignal, OtherBlobEvent, RunRequested, SlotDue, TriggerEvent
 from functions.core.reading import to_iso
 from functions.core.routing import Routing
 
@@ -97,6 +98,15 @@ def _event(event: TriggerEvent) -> dict[str, object]:
             }
         case SlotDue():
             return {"kind": "schedule", "schedule": event.schedule, "slot": to_iso(event.slot)}
+        case ModelSignal():
+            return {
+                "kind": event.type.value,
+                "model": event.model_name,
+                "model_version": event.model_version,
+                "window": f"{to_iso(event.window_start)} to {to_iso(event.window_end)}",
+                "metrics": dict(event.metrics),
+                "time": to_iso(event.time),
+            }
         case RunRequested():
             return {"kind": "request", "request_id": event.request_id, "files": [f"{c}/{p}" for c, p in event.files]}
         case _:
@@ -134,9 +144,18 @@ def _decision(decision: Decision) -> dict[str, object]:
                 "model_version": decision.model_version,
                 "cancels_active_run": decision.must_cancel_active,
                 "config_version": decision.config_version,
+                **_unless(decision),
             }
         case _:
             assert_never(decision)
+
+
+def _unless(decision: StartRun) -> dict[str, object]:
+    """Return what only the ledger knows, for a run that a signal asks for."""
+    rule = next((rule for rule in decision.pipeline.signals if rule.name == decision.cause.name), None)
+    if decision.cause.kind is not CauseKind.SIGNAL or rule is None:
+        return {}
+    return {"unless": f"{rule.name} has started another run within the last {rule.cooldown_hours} hours"}
 
 
 def _tried(routing: Routing) -> list[dict[str, object]]:

@@ -194,6 +194,7 @@ class CauseKind(StrEnum):
     ARRIVALS = "arrivals"
     SCHEDULE = "schedule"
     REQUEST = "request"
+    SIGNAL = "signal"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,7 +202,7 @@ class Cause:
     """What asked for a run: its kind, its own name, its own time."""
 
     kind: CauseKind
-    name: str  # the schedule's name, the request's id, or the batch id
+    name: str  # the schedule's name, the request's id, the batch id, or the signal's name
     at: datetime
 
     def __post_init__(self) -> None:

@@ -159,4 +159,33 @@ class RunRequested:
         require_utc(self.requested_at, "requested_at")
 
 
-TriggerEvent = BlobCreated | OtherBlobEvent | SlotDue | RunRequested
+class SignalType(StrEnum):
+    """What a monitor found out about a model; the value is the CloudEvents type."""
+
+    DRIFT_DETECTED = "tidegate.model.drift_detected.v1"  # what is scored differs from what was trained on
+    DECAY_DETECTED = "tidegate.model.decay_detected.v1"  # the scores are worse than they were
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSignal:
+    """A monitor found drift or decay of a model in a window of time."""
+
+    event_id: str
+    source: str  # with the id, the identity of the event
+    type: SignalType
+    time: datetime
+    environment: str
+    model_name: str
+    model_version: str | None
+    window_start: datetime
+    window_end: datetime
+    metrics: Mapping[str, float] = field(default_factory=dict[str, float])
+    reason: str | None = None
+    traceparent: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("time", "window_start", "window_end"):
+            require_utc(getattr(self, name), name)
+
+
+TriggerEvent = BlobCreated | OtherBlobEvent | SlotDue | RunRequested | ModelSignal

@@ -24,6 +24,7 @@ def contradictions(pipelines: Sequence[Pipeline]) -> Iterator[Problem]:
     """Yield each pair of statements that cannot both be meant; the pipelines are right in themselves."""
     yield from _repeated_names(pipelines)
     yield from _shadowed_routes(pipelines)
+    yield from _shadowed_signals(pipelines)
     inputs, outputs = [*_inputs(pipelines)], [*_outputs(pipelines)]
     for place in (*inputs, *outputs):
         if place.container in CONTROL_CONTAINERS:
@@ -45,6 +46,7 @@ def _repeated_names(pipelines: Sequence[Pipeline]) -> Iterator[Problem]:
         for kind, names in (
             ("routes", [route.name for route in pipeline.routes]),
             ("schedules", [schedule.name for schedule in pipeline.schedules]),
+            ("signals", [rule.name for rule in pipeline.signals]),
         ):
             for index, name in enumerate(names):
                 if name in names[:index]:
@@ -64,6 +66,22 @@ def _shadowed_routes(pipelines: Sequence[Pipeline]) -> Iterator[Problem]:
                 later_path,
                 f"route {later.name!r}, which {earlier_path} ({earlier.name!r}) shadows",
                 "a blob that reaches it: put it first, or narrow the earlier one",
+            )
+
+
+def _shadowed_signals(pipelines: Sequence[Pipeline]) -> Iterator[Problem]:
+    rules = [
+        (f"pipelines.{pipeline.key}.signals[{index}]", rule)
+        for pipeline in pipelines
+        for index, rule in enumerate(pipeline.signals)
+    ]
+    for (earlier_path, earlier), (later_path, later) in combinations(rules, 2):
+        is_same = (earlier.event_type, earlier.model_name) == (later.event_type, later.model_name)
+        if is_same and earlier.threshold in {None, later.threshold}:
+            yield Problem(
+                later_path,
+                f"signal {later.name!r}, which {earlier_path} ({earlier.name!r}) shadows",
+                "a signal that reaches it: give the earlier one another threshold, or put it last",
             )
 
 

@@ -11,7 +11,7 @@ from functions.core.cron import Cron
 from functions.core.errors import UnknownPipelineError
 from functions.core.globs import Glob
 from functions.core.limits import Limits
-from functions.core.model import JobKey, PipelineKey, RunKind, Stage
+from functions.core.model import JobKey, PipelineKey, RunKind, SignalType, Stage
 from functions.core.timetable import UTC_ZONE, Timetable
 
 __all__ = [
@@ -28,6 +28,8 @@ __all__ = [
     "ReadinessKind",
     "Route",
     "Schedule",
+    "SignalRule",
+    "Threshold",
     "TrainingData",
 ]
 
@@ -114,6 +116,26 @@ class Schedule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Threshold:
+    """What a metric of a signal must reach; exactly one of the two bounds is set."""
+
+    metric: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalRule:
+    """Which signals about a model ask for a retraining, and how often at most."""
+
+    name: str
+    event_type: SignalType
+    model_name: str
+    cooldown_hours: int  # after the rule has started a run, it starts no other for so long
+    threshold: Threshold | None = None  # None: any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Batching:
     """When held arrivals become one run; all zero: at once."""
 
@@ -171,6 +193,7 @@ class Pipeline:
     callers_may_set: frozenset[str] = frozenset()  # which of them a request may choose
     routes: tuple[Route, ...] = ()
     schedules: tuple[Schedule, ...] = ()
+    signals: tuple[SignalRule, ...] = ()  # of a training pipeline
     training_data: TrainingData | None = None  # of a training pipeline
     output: Output | None = None  # of a scoring pipeline
     batching: Batching = field(default_factory=Batching)

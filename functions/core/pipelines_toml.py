@@ -27,6 +27,7 @@ from functions.core.pipelines import (
 )
 from functions.core.reading import Reader, shown
 from functions.core.schedules_toml import read_schedule
+from functions.core.signals_toml import read_signals
 from functions.core.stages import missing_prerequisites
 from functions.core.turnstile import EVERY
 
@@ -38,7 +39,7 @@ _MAX_BYTES: Final = 1024 * 1024
 _WEEK_S: Final = 7 * 24 * 3600
 _MONTH_MINUTES: Final = 31 * 24 * 60
 _COMMON_KEYS: Final = ("stages", "parameters", "callers_may_set", "routes", "schedules", "batching", "readiness")
-_OPTIONAL_KEYS: Final = (*_COMMON_KEYS, "alias", "concurrency", "retry", "sla", "budget")
+_OPTIONAL_KEYS: Final = (*_COMMON_KEYS, "alias", "concurrency", "retry", "signals", "sla", "budget")
 
 
 def parse_pipelines(data: bytes, *, file: str, known_jobs: Collection[JobKey]) -> Pipelines:
@@ -114,6 +115,7 @@ def _read_pipeline(name: str, reader: Reader, known_jobs: Collection[JobKey]) ->
         callers_may_set=_read_callers_may_set(reader.child("callers_may_set"), kind),
         routes=tuple(_read_route(item) for item in _optional_items(reader.child("routes"))),
         schedules=tuple(read_schedule(item) for item in _optional_items(reader.child("schedules"))),
+        signals=read_signals(reader.child("signals"), kind, own_model=str(reader.child("model").value)),
         training_data=_read_training_data(reader.child("training_data")),
         output=_read_output(reader.child("output"), name),
         batching=_read_batching(reader.child("batching")),

@@ -40,6 +40,10 @@ class SkipReason(_Reason):
     NO_TRAINING_DATA = "no_training_data", "there is no training data"
     NO_INPUT = "no_input", "there is no file to score"
     FILES_OF_FOREIGN_PLACE = "files_of_foreign_place", "a file is outside what the pipeline reads"
+    FOREIGN_ENVIRONMENT = "foreign_environment", "the signal is about another environment"
+    NO_SIGNAL_RULE = "no_signal_rule", "no pipeline listens to such a signal about this model"
+    BELOW_THRESHOLD = "below_threshold", "the signal does not reach the threshold of any pipeline that listens to it"
+    COOLDOWN = "cooldown", "the signal has started a run a short while ago"
     DROPPED_WHILE_ACTIVE = "dropped_while_active", "a run is active, and the pipeline drops what comes meanwhile"
 
 

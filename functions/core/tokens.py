@@ -13,6 +13,7 @@ from functions.core.model import (
     BlobVersion,
     IdempotencyToken,
     JobKey,
+    ModelSignal,
     PipelineKey,
     RunId,
     RunRequested,
@@ -31,6 +32,7 @@ __all__ = [
     "run_id_of",
     "run_id_of_batch",
     "run_id_of_request",
+    "run_id_of_signal",
     "run_id_of_slot",
     "token_for",
 ]
@@ -76,6 +78,12 @@ def run_id_of_request(event: RunRequested) -> RunId:
     The time is part of the id, so a repeat must carry the time of the first: the edge keeps key and time together.
     """
     return run_id_of(event.pipeline, event.requested_at, "request", event.request_id)
+
+
+def run_id_of_signal(pipeline: PipelineKey, rule: str, signal: ModelSignal) -> RunId:
+    """Return the one run of a signal's window, however many signals are about it and however often each comes."""
+    window = (signal.window_start.isoformat(), signal.window_end.isoformat())
+    return run_id_of(pipeline, signal.window_end, "signal", rule, signal.model_name, *window)
 
 
 def run_id_of_batch(pipeline: PipelineKey, first_event_time: datetime, arrival_ids: Iterable[ArrivalId]) -> RunId:

@@ -1,17 +1,18 @@
-"""Takes in completion events: a notebook's report about its run, or the echo of our own announcement."""
+"""Takes in the topic's events: a notebook's report about its run, a monitor's signal, the echo of our own."""
 
 from datetime import timedelta
 from typing import Final
 
-from functions.core.announcements import read_announcement
+from functions.core.announcements import read_topic_event
 from functions.core.completion import CompletionEvent
 from functions.core.errors import IllegalTransitionError
-from functions.core.model import RunState
+from functions.core.model import ModelSignal, RunState
 from functions.core.run_transitions import record_report
 from functions.core.stalled import StalledEvent
 from functions.core.work import WorkItem, WorkKind
 from functions.services.changes import change_run, read_run
 from functions.services.plane import ControlPlane
+from functions.services.signals import receive_signal
 
 __all__ = ["complete"]
 
@@ -28,9 +29,11 @@ def complete(plane: ControlPlane, message: str | bytes) -> str:
         InvalidDocumentError: The message is no event of the completion topic; it goes to the poison queue.
         UnknownRunError: It names a run that is not in the ledger; likewise.
     """
-    event = read_announcement(message)
+    event = read_topic_event(message)
     if isinstance(event, StalledEvent):
         return "our own announcement of a stalled attempt, which the ledger has"
+    if isinstance(event, ModelSignal):
+        return receive_signal(plane, event).what
     with plane.telemetry.span(
         "completion",
         traceparent=event.traceparent or None,

@@ -17,6 +17,7 @@ from functions.ports import (
     Quarantine,
     RunLedger,
     RunSubmitter,
+    SignalLedger,
     Telemetry,
     WorkQueue,
 )
@@ -32,6 +33,7 @@ class ControlPlane:
     account: str  # the storage account that is watched and that keeps the manifests
     pipelines: Pipelines
     ledger: RunLedger
+    signals: SignalLedger
     submitter: RunSubmitter
     models: ModelRegistry
     inputs: InputStore

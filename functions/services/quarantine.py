@@ -5,7 +5,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Final
 
-from functions.core.announcements import read_announcement
+from functions.core.announcements import read_topic_event
 from functions.core.blob_events import parse_blob_event
 from functions.core.errors import MlopsError
 from functions.core.reading import to_iso
@@ -17,7 +17,7 @@ __all__ = ["quarantine_message"]
 
 _READERS: Final[dict[str, Callable[[str], object]]] = {
     "arrivals": parse_blob_event,
-    "completions": read_announcement,
+    "completions": read_topic_event,
     "dispatch": WorkItem.from_json,
 }
 

@@ -4,10 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from functions.core.model import ModelSignal, SignalType
+from functions.core.signals import signal_to_document
 from local.supervisor.folders import REPOSITORY, Folders
 from local.supervisor.ports import PORT_NAMES
 from local.supervisor.settings import make_settings, save_settings
@@ -165,6 +169,30 @@ def test_explain_gives_the_reason_for_what_starts_nothing(tmp_path: Path) -> Non
     assert done.returncode == 0
     assert "action: skip" in done.stdout
     assert "no route matches the blob" in done.stdout
+
+
+def test_explain_says_what_a_signal_would_start(tmp_path: Path) -> None:
+    """R51: and, because the cooldown is in the ledger, on which condition."""
+    signal = ModelSignal(
+        event_id="e-1",
+        source="/monitors/weekly",
+        type=SignalType.DRIFT_DETECTED,
+        time=datetime(2026, 3, 1, tzinfo=UTC),
+        environment="local",
+        model_name="main.tidegate.flight_delay",
+        model_version="7",
+        window_start=datetime(2026, 2, 1, tzinfo=UTC),
+        window_end=datetime(2026, 3, 1, tzinfo=UTC),
+        metrics={"psi": 0.31},
+    )
+    reaching, short = signal_to_document(signal), signal_to_document(replace(signal, metrics={"psi": 0.1}))
+
+    started = _tidegate("explain", "-", standard_input=json.dumps(reaching))
+    refused = _tidegate("explain", "-", standard_input=json.dumps(short))
+
+    assert "signal drift asks for it" in started.stdout
+    assert "unless: drift has started another run within the last 24 hours" in started.stdout
+    assert "flight_delay_training.drift: psi is 0.1, below 0.2" in refused.stdout
 
 
 def test_explain_reads_standard_input_and_refuses_what_is_no_event() -> None:

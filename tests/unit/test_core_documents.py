@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from functions.core.announcements import read_announcement
+from functions.core.announcements import read_topic_event
 from functions.core.completion import MAX_EVENT_BYTES, CompletionEvent, completion_event_id
 from functions.core.errors import InvalidDocumentError
 from functions.core.lineage import FileRef, InputsRef, ModelRef, OutputsRef, StageResult
@@ -166,12 +166,12 @@ def test_stalled_event_is_what_its_schema_says_and_survives_the_wire(event: Stal
     validator_of("stalled-event").validate(json.loads(event.to_json()))
 
     assert StalledEvent.from_json(event.to_json()) == event
-    assert read_announcement(event.to_json()) == event
+    assert read_topic_event(event.to_json()) == event
 
 
 @given(event=completion_events())
 def test_the_topics_events_are_told_apart_by_their_type(event: CompletionEvent) -> None:
-    assert read_announcement(event.to_json().encode()) == event
+    assert read_topic_event(event.to_json().encode()) == event
 
 
 @pytest.mark.parametrize("field", ["id", "source", "type", "subject"])
@@ -187,12 +187,12 @@ def test_anything_else_is_no_announcement(document: object) -> None:
     """Fuzz reaches both readers as data, never as a crash."""
     for fuzz in (document, {"type": "tidegate.scoring.stalled", "data": document}):
         with pytest.raises(InvalidDocumentError):
-            read_announcement(json.dumps(fuzz))
+            read_topic_event(json.dumps(fuzz))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 50_000, " " * MAX_EVENT_BYTES])
 def test_text_that_is_no_json_is_no_announcement(text: str) -> None:
-    for read in (read_announcement, StalledEvent.from_json):
+    for read in (read_topic_event, StalledEvent.from_json):
         with pytest.raises(InvalidDocumentError):
             read(text)
 

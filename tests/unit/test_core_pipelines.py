@@ -219,8 +219,8 @@ def test_version_is_of_the_content_not_of_the_layout() -> None:
             [
                 "pipelines.score.output: got nothing, expected a value",
                 ("pipelines.score.training_data: got an unknown key, expected one of kind, job, model, output, stages, "
-                "parameters, callers_may_set, routes, schedules, batching, readiness, alias, concurrency, retry, sla, "
-                "budget"),
+                "parameters, callers_may_set, routes, schedules, batching, readiness, alias, concurrency, retry, "
+                "signals, sla, budget"),
                 "pipelines.score.training_data.prefix: got nothing, expected a value",
                 "pipelines.score.training_data.container: got 'x', expected a container's name",
             ],
