@@ -9,10 +9,10 @@ COMPILE = $(UV) pip compile --quiet --generate-hashes --no-header --no-annotate 
 RULES := tests/unit/test_architecture*.py tests/unit/test_*locks*.py tests/unit/test_docs*.py
 DOCTESTED := functions cli local/supervisor local/event_grid local/databricks/cluster
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check up down status bench lock clean
+.PHONY: help setup demo test fuzz check up down status bench lock clean
 
 help: ## List every target
-	@awk 'BEGIN {FS = ":.*## "; print "Usage: make TARGET\n"} /^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk 'BEGIN {FS = ":.*## "; print "Usage: make TARGET\n"} /^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 setup: ## Prepare this clone: Python environments, Azurite, Spark jars, demo data
 	@sh local/setup/bootstrap.sh --verbose
@@ -24,16 +24,21 @@ prepared:
 demo: prepared ## Run the whole loop on the local cloud and show what happened
 	@$(TIDEGATE) demo
 
-test: prepared ## Run all tests: unit (and the cluster's, in its own environment), contract, integration, end to end
+test: prepared ## Run all tests: unit, fuzzing, the cluster's (in its own environment), contract, integration, end to end
 	@echo "== unit tests"
 	@$(PYTHON) -m pytest tests/unit
 	@$(PYTHON) -m pytest --doctest-modules $(DOCTESTED)
+	@echo "== fuzzing of everything that comes from outside"
+	@$(PYTHON) -m pytest tests/fuzz
 	@echo "== unit tests of the wheels, in the cluster's environment"
 	@.venv-cluster/bin/python -m pytest tests/cluster -c tests/cluster/pytest.ini
 	@for level in contract integration e2e; do \
 	  echo "== $$level tests"; \
 	  $(PYTHON) -m pytest tests/$$level || exit 1; \
 	done
+
+fuzz: prepared ## Feed INPUTS= (1,000,000) inputs to everything that comes from outside; the same ones again by SEED=
+	@$(PYTHON) -m tests.fuzz --inputs $(or $(INPUTS),1000000) $(if $(SEED),--seed $(SEED))
 
 check: prepared ## Check format, lint, types, import rules, locks and pipelines.toml
 	@$(PYTHON) -m ruff format --check .

@@ -1,5 +1,6 @@
 """Parses the app settings once, naming everything that is missing or wrong in one error."""
 
+import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -149,13 +150,50 @@ class _SettingsReader:
         elif connection is not None and account is not None:
             self._refuse(f"{_CONNECTION} and {account_name}", "both", "one of them")
         elif connection is not None:
-            fields = dict(part.partition("=")[::2] for part in connection.split(";") if part)
-            account = fields.get("AccountName")
-            if account is None or not re.fullmatch(_ACCOUNT, account):
-                self._refuse(_CONNECTION, "another value", "a connection string with AccountName=<name>")
+            account = _account_of(connection)
+            if account is None:
+                expected = "AccountName=<name>;AccountKey=<base64>;…, each key once and with a value"
+                self._refuse(_CONNECTION, "another value", f"a connection string like {expected}")
         elif account is not None and not re.fullmatch(_ACCOUNT, account):
             self._refuse(account_name, "another value", "an account's name")
         return StorageSettings(account=account or "", connection_string=connection)
 
     def _refuse(self, name: str, got: str, expected: str) -> None:
         self.problems.append(Problem(name, got, expected))
+
+
+def _account_of(connection: str) -> str | None:
+    """Return the account that a connection string names, or None if a storage client could not be made of it.
+
+    The clients of the three services are made at their first use and read it differently; what one of them refuses
+    only then would fail every message instead of turning health red.
+    """
+    parts = [part.partition("=") for part in connection.rstrip(";").split(";")]
+    fields = {key: value for key, _, value in parts}
+    if len({key.lower() for key in fields}) < len(parts) or not all(
+        key.strip() and value.strip() for key, value in fields.items()
+    ):
+        return None
+    account, key = fields.get("AccountName", ""), fields.get("AccountKey")
+    is_right = (
+        re.fullmatch(_ACCOUNT, account) is not None
+        and (_is_base64(key) if key is not None else "SharedAccessSignature" in fields)
+        and fields.get("DefaultEndpointsProtocol", "https") in {"http", "https"}
+        and all(_is_endpoint(value) for name, value in fields.items() if name.endswith("Endpoint"))
+    )
+    return account if is_right else None
+
+
+def _is_base64(text: str) -> bool:
+    try:
+        return bool(base64.b64decode(text))  # as leniently as those who sign with it
+    except ValueError:
+        return False
+
+
+def _is_endpoint(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False

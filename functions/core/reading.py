@@ -75,7 +75,8 @@ class Reader:
     def child(self, key: str) -> "Reader":
         """Return the reader of one key; absent if this is no object or lacks the key."""
         value = self.value.get(key, _NOTHING) if isinstance(self.value, Mapping) else _NOTHING
-        return Reader(value, f"{self.place}.{key}" if self.place else key, self.problems)
+        name = key if key.isascii() else _SURROGATES.sub("\ufffd", key)  # a place ends up in an answer
+        return Reader(value, f"{self.place}.{name}" if self.place else name, self.problems)
 
     def mapping(self, *, required: Collection[str] = (), optional: Collection[str] | None = ()) -> bool:
         """Return whether this is an object, noting every missing and every unknown key.

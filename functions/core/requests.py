@@ -159,7 +159,7 @@ def _read_file(item: Reader, account: str) -> tuple[str, str] | None:
         return None
     try:
         path = unquote_to_bytes(match[3]).decode()
-    except UnicodeDecodeError:
+    except UnicodeError:  # what is decoded is no UTF-8, or what was sent was no Unicode
         path = "\0"
     segments = path.split("/")
     if _DECEPTIVE.search(path) or any(segment in {"", ".", ".."} for segment in segments) or _is_encoded_trick(path):

@@ -7,6 +7,7 @@ a call that never arrived, raising after one is an answer that was lost, and in 
 import copy
 import itertools
 import math
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -48,6 +49,9 @@ __all__ = [
     "NoFaults",
     "make_ledger",
 ]
+
+
+_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class Faults:
@@ -417,7 +421,8 @@ class InMemoryTelemetry:
         self, name: str, *, traceparent: str | None = None, **fields: str | float | None
     ) -> Iterator[InMemorySpan]:
         number = next(self._ids)
-        trace_id = traceparent.split("-")[1] if traceparent else f"{number:032x}"
+        parent = _TRACEPARENT.fullmatch(traceparent or "")  # a caller may send anything: then a new trace begins
+        trace_id = parent[1] if parent else f"{number:032x}"
         span = InMemorySpan(name, traceparent, f"00-{trace_id}-{number:016x}-01", dict(fields))
         self.spans.append(span)
         yield span
