@@ -338,7 +338,7 @@ class WorkQueue(Protocol):
 
 
 class CompletionPublisher(Protocol):
-    """Publishes the ends and the stalls of attempts; publishing one twice is harmless, because its id is the same."""
+    """Publishes what became of attempts and of pipelines; publishing twice is harmless, because the id is the same."""
 
     def publish(self, events: Iterable[Announcement]) -> None:
         """Publish all of them or none."""

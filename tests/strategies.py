@@ -2,12 +2,13 @@
 
 import string
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from hypothesis import strategies as st
 
 from functions.core.completion import CompletionEvent
+from functions.core.held import BUDGET_REASONS, HeldEvent
 from functions.core.ledger import Arrival, Attempt, Cause, CauseKind, Change, Run
 from functions.core.lineage import FileRef, InputsRef, ModelRef, OutputsRef, StageResult
 from functions.core.manifest import ManifestFile, ManifestPointer, manifest_of
@@ -208,6 +209,19 @@ def model_signals(**fixed: Any) -> st.SearchStrategy[ModelSignal]:
         "traceparent": st.none() | traceparents,
     }
     return st.builds(ModelSignal, **(fields | fixed))
+
+
+held_events = st.builds(
+    HeldEvent,
+    pipeline=pipeline_keys,
+    environment=st.from_regex(r"[a-z][a-z0-9]{0,15}", fullmatch=True),
+    reason=st.sampled_from(sorted(BUDGET_REASONS)),
+    day=st.dates(date(2020, 1, 1), date(2040, 1, 1)),
+    begun=st.integers(0, 10**6),
+    max_runs_per_day=st.integers(0, 10**6),
+    time=instants,
+    traceparent=st.just("") | traceparents,
+)
 
 
 @st.composite

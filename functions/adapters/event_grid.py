@@ -1,4 +1,4 @@
-"""Publishes the ends and the stalls of attempts to the Event Grid topic."""
+"""Publishes what became of attempts and of pipelines to the Event Grid topic."""
 
 import threading
 from collections.abc import Iterable

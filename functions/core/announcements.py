@@ -1,16 +1,17 @@
-"""Tells the events of the topic apart: how an attempt ended, that one is stalled, what a monitor found."""
+"""Tells the events of the topic apart: how an attempt ended, that one is stalled, that work is held, what is found."""
 
 import json
 
 from functions.core.completion import MAX_EVENT_BYTES, CompletionEvent
 from functions.core.errors import InvalidDocumentError, Problem
+from functions.core.held import HeldEvent
 from functions.core.model import ModelSignal
 from functions.core.signals import is_signal_type, signal_from_document
 from functions.core.stalled import StalledEvent
 
 __all__ = ["Announcement", "TopicEvent", "read_topic_event"]
 
-Announcement = CompletionEvent | StalledEvent  # what we publish
+Announcement = CompletionEvent | StalledEvent | HeldEvent  # what we publish
 TopicEvent = Announcement | ModelSignal  # what the completions queue brings
 
 
@@ -27,4 +28,6 @@ def read_topic_event(text: str | bytes) -> TopicEvent:
         return signal_from_document(document)
     if isinstance(kind, str) and kind.endswith(".stalled"):
         return StalledEvent.from_document(document)
+    if isinstance(kind, str) and kind.endswith(".held"):
+        return HeldEvent.from_document(document)
     return CompletionEvent.from_document(document)

@@ -40,6 +40,7 @@ from functions.services.plane import ControlPlane, Done, Progress, Wait
 from functions.services.putting_back import advance_or_put_back
 from functions.services.situations import situation_of_batch
 from functions.services.submission import cancel_active
+from functions.services.telling import is_told, tell_held
 from functions.services.turnstile import is_kept_out
 
 __all__ = ["close_pipeline_batch", "start_batch"]
@@ -81,6 +82,8 @@ def close_pipeline_batch(plane: ControlPlane, key: PipelineKey) -> Progress:
     if pipeline is None:
         return Done(what=f"no pipeline {key!r} is configured; what it holds stays held")
     if (refusal := is_kept_out(plane, key)) is not None:  # before its index is read: it may hold many for days
+        if not is_told(plane, key, refusal) and _is_any_held(plane, plane.ledger.held_arrivals(key, limit=100)):
+            tell_held(plane, key, refusal)
         return Done(what=refusal.reason.value)
     held = plane.ledger.held_arrivals(key, limit=pipeline.batching.max_files)
     if not held:
@@ -101,6 +104,9 @@ def start_batch(plane: ControlPlane, pipeline: Pipeline, held: Sequence[HeldArri
         case Hold():
             if decision.reason is HoldReason.NO_MODEL_YET:
                 _note_reason(plane, held, decision.reason)
+            if situation.refusal is not None:
+                traceparent = held[0].entry.value.traceparent
+                tell_held(plane, pipeline.key, situation.refusal, traceparent=traceparent)
             return Wait(why=decision.reason.value, seconds=decision.wait_s)
         case Skip():
             return _give_up(plane, held, str(decision))
@@ -181,8 +187,8 @@ def _rescue(plane: ControlPlane, pipeline: Pipeline, run_id: RunId, items: Seque
     decision = close_batch(
         pipeline, [entry.value for _, entry in items], plane.pipelines, situation, now=plane.clock.now()
     )
-    if not isinstance(decision, StartRun) or decision.must_cancel_active:
-        seconds = decision.wait_s if isinstance(decision, Hold) else _WAIT_FOR_CANCEL_S
+    if not isinstance(decision, StartRun):  # one that must cancel another is written, and does so before it is sent
+        seconds = decision.wait_s if isinstance(decision, Hold) else _RIVAL_IS_ALIVE_FOR.total_seconds()
         return Wait(why="the run that they are assigned to cannot go yet", seconds=seconds)
     mine = {entry.value.id: (item, entry) for item, entry in items}
     return _write_run(plane, replace(decision, run_id=run_id), mine, situation)

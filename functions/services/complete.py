@@ -6,6 +6,7 @@ from typing import Final
 from functions.core.announcements import read_topic_event
 from functions.core.completion import CompletionEvent
 from functions.core.errors import IllegalTransitionError
+from functions.core.held import HeldEvent
 from functions.core.model import ModelSignal, RunState
 from functions.core.run_transitions import record_report
 from functions.core.stalled import StalledEvent
@@ -34,6 +35,8 @@ def complete(plane: ControlPlane, message: str | bytes) -> str:
         return "our own announcement of a stalled attempt, which the ledger has"
     if isinstance(event, ModelSignal):
         return receive_signal(plane, event).what
+    if isinstance(event, HeldEvent):
+        return "our own announcement of work that is held, which the ledger has"
     with plane.telemetry.span(
         "completion",
         traceparent=event.traceparent or None,

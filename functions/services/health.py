@@ -9,7 +9,9 @@ from functions.core.alerts import Alert
 from functions.core.errors import MlopsError, Problem
 from functions.core.model import PipelineKey
 from functions.core.reading import to_iso
+from functions.core.reasons import HoldReason
 from functions.services.plane import ControlPlane
+from functions.services.turnstile import is_kept_out
 
 __all__ = ["Health", "check_health", "health_of", "red"]
 
@@ -26,6 +28,7 @@ class Health:
     problems: tuple[tuple[str, str], ...]
     checked_at: datetime
     alerts: tuple[Alert, ...] = ()  # what a person must look at; it makes nothing red, because nothing waits for it
+    held: tuple[tuple[PipelineKey, HoldReason], ...] = ()  # pipelines of which nothing starts, and why; not red either
 
     @property
     def is_green(self) -> bool:
@@ -47,6 +50,10 @@ class Health:
                     "detail": alert.detail,
                 }
                 for alert in self.alerts
+            ]
+            document["held"] = [
+                {"pipeline": pipeline, "reason": reason.value, "sentence": reason.sentence}
+                for pipeline, reason in self.held
             ]
         return document
 
@@ -89,4 +96,12 @@ def check_health(plane: ControlPlane) -> Health:
     except MlopsError as error:
         alerts = ()
         problems.append(("ledger", str(error)))
-    return Health(problems=tuple(problems), checked_at=now, alerts=alerts)
+    return Health(problems=tuple(problems), checked_at=now, alerts=alerts, held=_held(plane))
+
+
+def _held(plane: ControlPlane) -> tuple[tuple[PipelineKey, HoldReason], ...]:
+    try:
+        refusals = [(key, is_kept_out(plane, key)) for key in plane.pipelines.by_key]
+    except MlopsError:
+        return ()  # a ledger that does not answer is a problem already
+    return tuple((key, refusal.reason) for key, refusal in refusals if refusal is not None)

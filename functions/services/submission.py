@@ -29,6 +29,7 @@ from functions.services.ending import fail_run, settle_run, skip_run
 from functions.services.outbox import publish_outbox
 from functions.services.plane import ControlPlane, Done, Progress, Wait
 from functions.services.situations import active_runs, count_waiting_runs
+from functions.services.telling import tell_held
 from functions.services.turnstile import be_patient, has_seat, look_at_turnstile, patience_s, refusal_of, take_seat
 
 __all__ = ["advance_run", "cancel_active"]
@@ -122,6 +123,7 @@ def _kept_waiting(plane: ControlPlane, entry: Entry[Run], pipeline: Pipeline | N
             return skip_run(plane, entry, SkipReason.DROPPED_WHILE_ACTIVE.sentence)
         if policy is ConcurrencyPolicy.SUPERSEDE:
             return _supersede(plane, entry, pipeline) or Wait(why="there is room for it now", seconds=_ROOM_IS_MADE_S)
+    tell_held(plane, entry.value.pipeline, refusal, traceparent=entry.value.traceparent)
     return Wait(why=refusal.reason.sentence, seconds=refusal.wait_s)
 
 

@@ -29,6 +29,8 @@ from functions.core.pipelines_toml import parse_pipelines
 from functions.core.reading import to_iso
 from functions.core.scores import ScoresManifest
 from functions.core.tokens import arrival_id_of
+from functions.core.turnstile import Turnstile
+from functions.core.turnstile_rows import turnstile_from_row
 from functions.services.arrive import arrive
 from functions.services.complete import complete
 from functions.services.dispatch import dispatch
@@ -220,6 +222,10 @@ class World:
         """Return every run, oldest cause first."""
         rows = [run_from_row(values) for values, _ in self.tables.rows["runs"].values()]
         return sorted(rows, key=lambda run: (run.cause.at, run.id))
+
+    def turnstile(self) -> Turnstile:
+        """Return the turnstile; looks without being seen by the faults."""
+        return turnstile_from_row(self.tables.rows["marks"]["turnstile", "turnstile"][0])
 
     def work(self, *, steps: int = 200) -> None:
         """Do queued work until none is visible."""

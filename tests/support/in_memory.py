@@ -28,6 +28,7 @@ from functions.core.errors import (
     RunRejectedError,
     UnknownJobError,
 )
+from functions.core.held import HeldEvent
 from functions.core.manifest import InputManifest, ManifestPointer, manifest_path
 from functions.core.model import BlobVersion, DatabricksJobId, DatabricksRunId, IdempotencyToken, JobKey
 from functions.core.rows import Row
@@ -382,6 +383,7 @@ class InMemoryPublisher:
         self.calls = _Calls(faults or NoFaults())
         self.published: list[CompletionEvent] = []
         self.stalls: list[StalledEvent] = []
+        self.held: list[HeldEvent] = []
         self.on_publish: Callable[[Announcement], None] | None = None
 
     def publish(self, events: Iterable[Announcement]) -> None:
@@ -389,6 +391,8 @@ class InMemoryPublisher:
             for event in events:
                 if isinstance(event, StalledEvent):
                     self.stalls.append(event)
+                elif isinstance(event, HeldEvent):
+                    self.held.append(event)
                 else:
                     self.published.append(event)
                 if self.on_publish is not None:

@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 from functions.core.announcements import read_topic_event
 from functions.core.completion import MAX_EVENT_BYTES, CompletionEvent, completion_event_id
 from functions.core.errors import InvalidDocumentError
+from functions.core.held import HeldEvent
 from functions.core.lineage import FileRef, InputsRef, ModelRef, OutputsRef, StageResult
 from functions.core.manifest import InputManifest, ManifestFile, ManifestPointer, manifest_of, manifest_path
 from functions.core.model import (
@@ -29,10 +30,11 @@ from functions.core.model import (
     Stage,
     StageOutcome,
 )
+from functions.core.reasons import HoldReason
 from functions.core.scores import ScoresManifest, WantedScores, verify
 from functions.core.stalled import StalledEvent
 from functions.core.work import WorkItem, WorkKind
-from tests.strategies import completion_events, manifests, stalled_events, work_items
+from tests.strategies import completion_events, held_events, manifests, stalled_events, work_items
 
 CONTRACTS = Path(__file__).parents[2] / "docs" / "contracts"
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -169,6 +171,40 @@ def test_stalled_event_is_what_its_schema_says_and_survives_the_wire(event: Stal
     assert read_topic_event(event.to_json()) == event
 
 
+@given(event=held_events)
+def test_held_event_is_what_its_schema_says_and_survives_the_wire(event: HeldEvent) -> None:
+    validator_of("held-event").validate(json.loads(event.to_json()))
+
+    assert HeldEvent.from_json(event.to_json()) == event
+    assert read_topic_event(event.to_json()) == event
+
+
+@pytest.mark.parametrize(
+    ("change", "mistake"),
+    [
+        ({"id": "x.held"}, "held event.id: got 'x.held'"),
+        ({"type": "tidegate.x.held"}, "held event.type"),
+        ({"data": {"reason": "paused"}}, "held event.data.reason: got 'paused', expected one of budget_spent"),
+        ({"data": {"day": "2026-02-30"}}, "held event.data.day: got '2026-02-30'"),
+        ({"data": {"begun": -1}}, "held event.data.begun"),
+    ],
+)
+def test_held_event_that_contradicts_itself_is_refused(change: dict[str, Any], mistake: str) -> None:
+    event = HeldEvent(
+        pipeline=PipelineKey("scoring"),
+        environment="local",
+        reason=HoldReason.BUDGET_SPENT,
+        day=NOON.date(),
+        begun=3,
+        max_runs_per_day=3,
+        time=NOON,
+    )
+    data = event.to_data() | change.pop("data", {})
+
+    with pytest.raises(InvalidDocumentError, match=mistake):
+        HeldEvent.from_document(event.to_document() | {"data": data} | change)
+
+
 @given(event=completion_events())
 def test_the_topics_events_are_told_apart_by_their_type(event: CompletionEvent) -> None:
     assert read_topic_event(event.to_json().encode()) == event
@@ -185,14 +221,15 @@ def test_stalled_event_whose_envelope_contradicts_its_data_is_refused(field: str
 @given(document=json_values)
 def test_anything_else_is_no_announcement(document: object) -> None:
     """Fuzz reaches both readers as data, never as a crash."""
-    for fuzz in (document, {"type": "tidegate.scoring.stalled", "data": document}):
+    types = ("tidegate.scoring.stalled", "tidegate.pipeline.held")
+    for fuzz in (document, *({"type": name, "data": document} for name in types)):
         with pytest.raises(InvalidDocumentError):
             read_topic_event(json.dumps(fuzz))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 50_000, " " * MAX_EVENT_BYTES])
 def test_text_that_is_no_json_is_no_announcement(text: str) -> None:
-    for read in (read_topic_event, StalledEvent.from_json):
+    for read in (read_topic_event, StalledEvent.from_json, HeldEvent.from_json):
         with pytest.raises(InvalidDocumentError):
             read(text)
 

@@ -105,7 +105,7 @@ def test_neither_cap_is_exceeded_by_rivals_that_die(seed: int, deaths: int) -> N
     assert [error for error in order.errors if not isinstance(error, LedgerConflictError)] == []
     assert {world.arrival(make_blob(name)).state for name in names} == {ArrivalState.SCORED}
     assert sum(run.pipeline == TRAINING for run in world.runs()) == 2
-    assert world.ledger.read_turnstile().value.seats == ()
+    assert world.turnstile().seats == ()
 
 
 @settings(max_examples=30, deadline=None)
@@ -137,7 +137,7 @@ def test_a_seat_is_given_up_and_taken_by_rivals_exactly(seed: int, deaths: int) 
     assert exceeded == []
     assert [error for error in order.errors if not isinstance(error, LedgerConflictError)] == []
     assert {run.outcome for run in world.runs()} == {Outcome.COMPLETED}
-    assert world.ledger.read_turnstile().value.seats == ()
+    assert world.turnstile().seats == ()
 
 
 def test_a_storm_keeps_under_the_cap_and_loses_nothing() -> None:
@@ -180,7 +180,7 @@ def test_a_seat_whose_run_ended_as_its_process_died_is_given_back() -> None:
     world.deliver(make_blob("a.parquet"))
     (run,) = world.databricks_runs()
     world.end_databricks_run(run.id, "TERMINATED", "FAILED", "RUN_EXECUTION_ERROR")
-    seat = world.ledger.read_turnstile().value.seats
+    seat = world.turnstile().seats
     with pytest.raises(KeyboardInterrupt):
         reconcile(world.plane)
     turnstile = world.ledger.read_turnstile()
@@ -402,6 +402,7 @@ def test_the_next_attempt_under_drop_waits_and_is_not_dropped() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32), deaths=st.integers(0, 2))
+@example(seed=1977352, deaths=1)  # what a rescuer found waited for the active run instead of superseding it
 @example(seed=1646, deaths=1)  # an index row that its dead writer left had the run of its own file cancelled
 def test_rivals_under_supersede_leave_one(seed: int, deaths: int) -> None:
     """R26: never two at once, and one of them is what completes in the end."""

@@ -1,0 +1,170 @@
+"""Builds, reads and checks the event that announces that a budget holds a pipeline's work back."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Final
+
+from functions.core.errors import InvalidDocumentError, Problem
+from functions.core.model import PipelineKey, require_utc
+from functions.core.reading import Reader, to_iso
+from functions.core.reasons import HoldReason
+
+__all__ = ["BUDGET_REASONS", "HeldEvent", "held_event_id"]
+
+BUDGET_REASONS: Final = frozenset({HoldReason.BUDGET_SPENT, HoldReason.TOTAL_BUDGET_SPENT})
+_SCHEMA: Final = "urn:tidegate:schema:held-event:1"
+_MAX_BYTES: Final = 64 * 1024
+_TRACEPARENT: Final = "|00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"
+_ENVELOPE_KEYS: Final = (
+    "specversion",
+    "id",
+    "source",
+    "type",
+    "subject",
+    "time",
+    "datacontenttype",
+    "dataschema",
+    "data",
+)
+_DATA_KEYS: Final = ("schema_version", "pipeline", "environment", "reason", "day", "begun", "max_runs_per_day")
+
+
+def held_event_id(pipeline: PipelineKey, day: date) -> str:
+    """Return the event's id: a pipeline is announced as held once a day, whoever does it."""
+    return f"{pipeline}.{day.isoformat()}.held"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldEvent:
+    """A pipeline's work waits because a day's budget is spent; a CloudEvents 1.0 event.
+
+    Nothing is lost: what is held goes on after midnight UTC, or as soon as a person allows more.
+    """
+
+    pipeline: PipelineKey
+    environment: str
+    reason: HoldReason  # one of BUDGET_REASONS
+    day: date  # in UTC
+    begun: int  # attempts on this day: of the pipeline, or of all together
+    max_runs_per_day: int
+    time: datetime
+    traceparent: str = ""
+
+    def __post_init__(self) -> None:
+        require_utc(self.time, "time")
+        if self.reason not in BUDGET_REASONS:
+            raise ValueError(f"expected a spent budget, got {self.reason!r}")
+
+    @property
+    def id(self) -> str:
+        """The deterministic id: pipeline and day."""
+        return held_event_id(self.pipeline, self.day)
+
+    @property
+    def type(self) -> str:
+        """The CloudEvents type."""
+        return "tidegate.pipeline.held"
+
+    @property
+    def source(self) -> str:
+        """The CloudEvents source."""
+        return f"/tidegate/{self.environment}"
+
+    @property
+    def subject(self) -> str:
+        """The CloudEvents subject."""
+        return f"pipelines/{self.pipeline}"
+
+    @property
+    def dataschema(self) -> str:
+        """The CloudEvents dataschema."""
+        return _SCHEMA
+
+    def to_document(self) -> dict[str, object]:
+        """Return the event under docs/contracts/held-event.schema.json."""
+        return {
+            "specversion": "1.0",
+            "id": self.id,
+            "source": self.source,
+            "type": self.type,
+            "subject": self.subject,
+            "time": to_iso(self.time),
+            "datacontenttype": "application/json",
+            "dataschema": _SCHEMA,
+            "traceparent": self.traceparent,
+            "data": self.to_data(),
+        }
+
+    def to_data(self) -> dict[str, object]:
+        """Return the event's data alone, for a publisher that writes the envelope itself."""
+        return {
+            "schema_version": 1,
+            "pipeline": self.pipeline,
+            "environment": self.environment,
+            "reason": self.reason.value,
+            "day": self.day.isoformat(),
+            "begun": self.begun,
+            "max_runs_per_day": self.max_runs_per_day,
+        }
+
+    def to_json(self) -> str:
+        """Return the document as compact JSON."""
+        return json.dumps(self.to_document(), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "HeldEvent":
+        """Return the event in a message; raises InvalidDocumentError listing every mistake."""
+        if len(text) >= _MAX_BYTES:
+            raise InvalidDocumentError([Problem("held event", f"{len(text)} bytes", "less than 64 KB")])
+        try:
+            document: object = json.loads(text)
+        except (ValueError, RecursionError):
+            raise InvalidDocumentError([Problem("held event", f"{len(text)} bytes", "JSON")]) from None
+        return cls.from_document(document)
+
+    @classmethod
+    def from_document(cls, document: object) -> "HeldEvent":
+        """Return the event in a parsed document; the envelope must agree with the data."""
+        problems: list[Problem] = []
+        root = Reader(document, "held event", problems)
+        root.mapping(required=_ENVELOPE_KEYS, optional=("traceparent",))
+        root.child("specversion").constant("1.0")
+        root.child("datacontenttype").constant("application/json")
+        root.child("dataschema").constant(_SCHEMA)
+        event = _read_event(cls, root, root.child("data"))
+        if not problems:
+            for key in ("id", "source", "type", "subject"):
+                if root.child(key).value != getattr(event, key):
+                    root.child(key).refuse(repr(getattr(event, key)))
+        if problems:
+            raise InvalidDocumentError(problems)
+        return event
+
+
+def _read_event(cls: type[HeldEvent], root: Reader, data: Reader) -> HeldEvent:
+    data.mapping(required=_DATA_KEYS)
+    data.child("schema_version").constant(1)
+    reason = data.child("reason").one_of(HoldReason)
+    if reason not in BUDGET_REASONS:
+        data.child("reason").refuse(f"one of {', '.join(sorted(BUDGET_REASONS))}")
+        reason = HoldReason.BUDGET_SPENT
+    return cls(
+        pipeline=PipelineKey(data.child("pipeline").text(pattern="[a-z][a-z0-9_]{0,47}", expected="a pipeline's name")),
+        environment=data.child("environment").text(pattern="[a-z][a-z0-9]{0,15}", expected="an environment's name"),
+        reason=reason,
+        day=_read_day(data.child("day")),
+        begun=data.child("begun").integer(minimum=0),
+        max_runs_per_day=data.child("max_runs_per_day").integer(minimum=0),
+        time=root.child("time").instant(),
+        traceparent=root.child("traceparent").text(pattern=_TRACEPARENT, expected="a W3C traceparent", default=""),
+    )
+
+
+def _read_day(reader: Reader) -> date:
+    text = reader.text(pattern="[0-9]{4}-[0-9]{2}-[0-9]{2}", expected="a day as yyyy-mm-dd")
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        reader.refuse("a day that there is")
+        return datetime.fromtimestamp(0, UTC).date()
