@@ -9,7 +9,7 @@ COMPILE = $(UV) pip compile --quiet --generate-hashes --no-header --no-annotate 
 RULES := tests/unit/test_architecture*.py tests/unit/test_*locks*.py tests/unit/test_docs*.py
 DOCTESTED := functions cli local/supervisor local/event_grid local/databricks/cluster
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz check up down status bench lock clean
+.PHONY: help setup demo test test-chaos fuzz check up down status bench lock clean
 
 help: ## List every target
 	@awk 'BEGIN {FS = ":.*## "; print "Usage: make TARGET\n"} /^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -24,7 +24,7 @@ prepared:
 demo: prepared ## Run the whole loop on the local cloud and show what happened
 	@$(TIDEGATE) demo
 
-test: prepared ## Run all tests: unit, fuzzing, the cluster's (in its own environment), contract, integration, end to end
+test: prepared ## Run all tests: unit, fuzzing, the cluster's (in its own environment), contract, integration, end to end, some kills
 	@echo "== unit tests"
 	@$(PYTHON) -m pytest tests/unit
 	@$(PYTHON) -m pytest --doctest-modules $(DOCTESTED)
@@ -36,6 +36,11 @@ test: prepared ## Run all tests: unit, fuzzing, the cluster's (in its own enviro
 	  echo "== $$level tests"; \
 	  $(PYTHON) -m pytest tests/$$level || exit 1; \
 	done
+	@echo "== a few of the kills that make test-chaos runs"
+	@$(PYTHON) -m pytest tests/kills -m quick
+
+test-chaos: prepared ## Kill every process at every named point on the real stack, and check what is left; one by ONLY=name
+	@$(PYTHON) -m pytest tests/kills --verbose $(if $(ONLY),-k '$(ONLY)')
 
 fuzz: prepared ## Feed INPUTS= (1,000,000) inputs to everything that comes from outside; the same ones again by SEED=
 	@$(PYTHON) -m tests.fuzz --inputs $(or $(INPUTS),1000000) $(if $(SEED),--seed $(SEED))

@@ -4,7 +4,6 @@ import json
 import queue
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,18 +15,13 @@ from typing import Any
 import requests
 
 from tests.support.azurite import Azurite
+from tests.support.leash import leashed_command
 
 __all__ = ["EventGrid", "eventually", "make_config", "running_event_grid"]
 
 _REPOSITORY = Path(__file__).parents[2]
 TOPIC_KEY = "dGlkZWdhdGUtdG9waWMta2V5LW9mLXRoZS10ZXN0cw=="
 _START_DEADLINE_S = 30.0
-_KILL_WITH_PARENT = (
-    "import os,sys,threading,runpy\n"
-    "threading.Thread(target=lambda:(sys.stdin.read(),os._exit(9)),daemon=True).start()\n"
-    "sys.argv=['event_grid',*sys.argv[1:]]\n"
-    "runpy.run_module('local.event_grid',run_name='__main__')\n"
-)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -83,7 +77,7 @@ def running_event_grid(
     file.write_text(json.dumps(config))
     arguments = ["--port", str(port), "--storage-proxy-port", str(proxy_port), "--config", str(file)]
     process = subprocess.Popen(
-        [sys.executable, "-c", _KILL_WITH_PARENT, *arguments, "--state-dir", str(folder / "state")],
+        leashed_command("local.event_grid", *arguments, "--state-dir", str(folder / "state")),
         cwd=_REPOSITORY,
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,

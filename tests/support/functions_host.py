@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.support.leash import leashed_command
 
 __all__ = ["FunctionsHost", "Reply", "free_port", "functions_host_running", "until"]
 
@@ -49,13 +50,15 @@ def free_port() -> int:
         return port
 
 
-def until[T](condition: Callable[[], T], *, deadline_s: float = 60.0, what: str = "the condition") -> T:
+def until[T](
+    condition: Callable[[], T], *, deadline_s: float = 60.0, what: str = "the condition", pause_s: float = 0.02
+) -> T:
     """Return the condition's first truthy value, looking again and again until the deadline."""
     end = time.monotonic() + deadline_s
     while not (value := condition()):
         if time.monotonic() > end:
             raise AssertionError(f"{what} did not come true within {deadline_s} s; last value {value!r}")
-        time.sleep(0.02)
+        time.sleep(pause_s)
     return value
 
 
@@ -176,10 +179,10 @@ def functions_host_running(
         arguments = ["--app-dir", str(app_dir), "--port", str(chosen), "--settings", str(file)]
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "local.functions_host", *arguments],
+                leashed_command("local.functions_host", *arguments),
                 cwd=_ROOT,
                 env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
@@ -197,3 +200,5 @@ def functions_host_running(
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
+            if process.stdin is not None:
+                process.stdin.close()

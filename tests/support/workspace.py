@@ -18,6 +18,8 @@ import requests
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.service import jobs
 
+from tests.support.leash import leashed_command
+
 __all__ = [
     "IDENTITY_HEADER",
     "REPOSITORY",
@@ -87,9 +89,7 @@ class Workspace:
         )
         with (self.directory / "log.txt").open("ab") as log:
             self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
+                leashed_command(
                     "local.databricks",
                     "--port",
                     str(self.port),
@@ -97,8 +97,9 @@ class Workspace:
                     str(self.directory / "state"),
                     "--config",
                     str(config),
-                ],
+                ),
                 cwd=REPOSITORY,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
             )
@@ -117,11 +118,18 @@ class Workspace:
         assert self.process is not None
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+        self._drop_leash()
 
     def stop(self) -> int:
         assert self.process is not None
         self.process.terminate()
-        return self.process.wait(timeout=5)
+        code = self.process.wait(timeout=5)
+        self._drop_leash()
+        return code
+
+    def _drop_leash(self) -> None:
+        if self.process is not None and self.process.stdin is not None:
+            self.process.stdin.close()
 
     def client(self, **settings: Any) -> WorkspaceClient:
         return WorkspaceClient(host=self.url, **({"token": TOKEN} | settings))
