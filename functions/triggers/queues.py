@@ -8,6 +8,7 @@ import azure.functions as func
 
 from functions.adapters.work_queue import HandOffQueue
 from functions.core.errors import AccessRefusedError, PermanentError
+from functions.core.queue_messages import unwrapped
 from functions.settings import Settings
 from functions.wiring import control_plane
 
@@ -67,10 +68,12 @@ def _add_poison_function(blueprint: func.Blueprint, queue: str, poison_queue: st
 def _receive(queue: str, message: func.QueueMessage, handle: Callable[[bytes], object]) -> None:
     """Handle a message; one that retrying cannot help is quarantined at once instead of failing time and again.
 
+    host.json has the host pass messages on as they are: it would move one that is no base64 to the poison queue, and
+    leave it there unseen.
     A missing role is not the message's fault, and a new one takes minutes to propagate: the host delivers it again.
     """
     try:
-        handle(message.get_body())
+        handle(unwrapped(message.get_body()))
     except AccessRefusedError:
         raise
     except PermanentError:
@@ -81,6 +84,6 @@ def _quarantine(queue: str, message: func.QueueMessage) -> None:
     from functions.services.quarantine import quarantine_message
 
     at = message.insertion_time or datetime.now(UTC)
-    quarantine_message(
-        control_plane(), queue, message.id or message.get_body().hex()[:64], message.get_body(), at.astimezone(UTC)
-    )
+    body = message.get_body()
+    message_id = message.id or body.hex()[:64]
+    quarantine_message(control_plane(), queue, message_id, unwrapped(body), at.astimezone(UTC))

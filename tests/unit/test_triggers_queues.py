@@ -1,5 +1,9 @@
 """Tests which messages are quarantined at once, and which the host delivers again."""
 
+import base64
+import json
+from pathlib import Path
+
 import azure.functions as func
 import pytest
 
@@ -45,6 +49,35 @@ def test_a_message_that_meets_a_missing_role_is_delivered_again(monkeypatch: pyt
         receive_arrival(world, blob_message(make_blob()), monkeypatch)
 
     assert world.quarantine.documents == {}
+
+
+def test_the_host_passes_messages_on_as_they_are() -> None:
+    """Told to expect base64, it would leave whatever is none in the poison queue, unseen, until it expires."""
+    host = json.loads((Path(__file__).parents[2] / "host.json").read_text())
+
+    assert host["extensions"]["queues"]["messageEncoding"] == "none"
+
+
+@pytest.mark.parametrize("is_wrapped", [True, False])
+def test_an_event_is_read_with_and_without_base64(monkeypatch: pytest.MonkeyPatch, *, is_wrapped: bool) -> None:
+    world = World()
+    blob = make_blob()
+    message = blob_message(blob)
+
+    receive_arrival(world, base64.b64encode(message.encode()).decode() if is_wrapped else message, monkeypatch)
+
+    assert world.quarantine.documents == {}
+    assert world.arrival(blob).blob == blob
+
+
+def test_bytes_that_are_no_text_are_kept_as_they_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of a message is lost by reading it."""
+    world = World()
+
+    receive_arrival(world, "//4A", monkeypatch)
+
+    (document,) = world.quarantine.documents.values()
+    assert document["message"] == "//4A"
 
 
 def test_a_message_that_cannot_be_read_is_quarantined_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
