@@ -80,6 +80,10 @@ class TransientError(MlopsError):
         return None
 
 
+def _mistakes(problems: Sequence[Problem]) -> str:
+    return "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
+
+
 class _ProblemsError(PermanentError):
     """Something that was read has mistakes; all of them are listed."""
 
@@ -90,7 +94,7 @@ class _ProblemsError(PermanentError):
         self.problems = tuple(problems)
 
     def __str__(self) -> str:
-        return f"{len(self.problems)} mistake(s) in {self._what}: " + "; ".join(map(str, self.problems))
+        return f"{_mistakes(self.problems)} in {self._what}: " + "; ".join(map(str, self.problems))
 
 
 class InvalidEventError(_ProblemsError):
@@ -114,7 +118,7 @@ class InvalidConfigurationError(_ProblemsError):
 
     def __str__(self) -> str:
         lines = "".join(f"\n  {problem}" for problem in self.problems)
-        return f"{len(self.problems)} mistake(s) in the configuration:{lines}"
+        return f"{_mistakes(self.problems)} in the configuration:{lines}"
 
 
 class InvalidSettingsError(_ProblemsError):

@@ -1,6 +1,6 @@
 """Finds what is right in each pipeline but wrong between them: shadowed routes, outputs that are inputs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -20,12 +20,19 @@ class _Place:
     prefix: str
 
 
-def contradictions(pipelines: Sequence[Pipeline]) -> Iterator[Problem]:
-    """Yield each pair of statements that cannot both be meant; the pipelines are right in themselves."""
-    yield from _repeated_names(pipelines)
-    yield from _shadowed_routes(pipelines)
-    yield from _shadowed_signals(pipelines)
-    inputs, outputs = [*_inputs(pipelines)], [*_outputs(pipelines)]
+def contradictions(pipelines: Sequence[Pipeline], mistakes: Sequence[Problem] = ()) -> Iterator[Problem]:
+    """Yield each pair of statements that cannot both be meant.
+
+    Args:
+        pipelines: What the file says.
+        mistakes: What is wrong already; a statement that holds one of them is compared with nothing.
+    """
+    wrong = [mistake.place for mistake in mistakes]
+    yield from _repeated_names(pipelines, wrong)
+    yield from _shadowed_routes(pipelines, wrong)
+    yield from _shadowed_signals(pipelines, wrong)
+    inputs = [place for place in _inputs(pipelines) if _is_right(place.key_path, wrong)]
+    outputs = [place for place in _outputs(pipelines) if _is_right(place.key_path, wrong)]
     for place in (*inputs, *outputs):
         if place.container in CONTROL_CONTAINERS:
             yield Problem(
@@ -41,7 +48,11 @@ def contradictions(pipelines: Sequence[Pipeline]) -> Iterator[Problem]:
                 )
 
 
-def _repeated_names(pipelines: Sequence[Pipeline]) -> Iterator[Problem]:
+def _is_right(key_path: str, wrong: Collection[str]) -> bool:
+    return not any(place == key_path or place.startswith((f"{key_path}.", f"{key_path}[")) for place in wrong)
+
+
+def _repeated_names(pipelines: Sequence[Pipeline], wrong: Collection[str]) -> Iterator[Problem]:
     for pipeline in pipelines:
         for kind, names in (
             ("routes", [route.name for route in pipeline.routes]),
@@ -49,16 +60,17 @@ def _repeated_names(pipelines: Sequence[Pipeline]) -> Iterator[Problem]:
             ("signals", [rule.name for rule in pipeline.signals]),
         ):
             for index, name in enumerate(names):
-                if name in names[:index]:
-                    place = f"pipelines.{pipeline.key}.{kind}[{index}].name"
+                place = f"pipelines.{pipeline.key}.{kind}[{index}].name"
+                if name in names[:index] and _is_right(place, wrong):
                     yield Problem(place, shown(name), f"a name that no other of the {kind} has")
 
 
-def _shadowed_routes(pipelines: Sequence[Pipeline]) -> Iterator[Problem]:
+def _shadowed_routes(pipelines: Sequence[Pipeline], wrong: Collection[str]) -> Iterator[Problem]:
     routes = [
-        (f"pipelines.{pipeline.key}.routes[{index}]", route)
+        (key_path, route)
         for pipeline in pipelines
         for index, route in enumerate(pipeline.routes)
+        if _is_right(key_path := f"pipelines.{pipeline.key}.routes[{index}]", wrong)
     ]
     for (earlier_path, earlier), (later_path, later) in combinations(routes, 2):
         if earlier.includes(later):
@@ -69,11 +81,13 @@ def _shadowed_routes(pipelines: Sequence[Pipeline]) -> Iterator[Problem]:
             )
 
 
-def _shadowed_signals(pipelines: Sequence[Pipeline]) -> Iterator[Problem]:
+def _shadowed_signals(pipelines: Sequence[Pipeline], wrong: Collection[str]) -> Iterator[Problem]:
     rules = [
-        (f"pipelines.{pipeline.key}.signals[{index}]", rule)
+        (key_path, rule)
         for pipeline in pipelines
+        if _is_right(f"pipelines.{pipeline.key}.model", wrong)
         for index, rule in enumerate(pipeline.signals)
+        if _is_right(key_path := f"pipelines.{pipeline.key}.signals[{index}]", wrong)
     ]
     for (earlier_path, earlier), (later_path, later) in combinations(rules, 2):
         is_same = (earlier.event_type, earlier.model_name) == (later.event_type, later.model_name)

@@ -64,9 +64,7 @@ def parse_pipelines(data: bytes, *, file: str, known_jobs: Collection[JobKey]) -
         table.refuse("a table of at least one pipeline")
     pipelines = tuple(_read_pipeline(name, reader, known_jobs) for name, reader in table.children())
     limits = read_limits(root.child("limits"))
-    if not problems:
-        # Only what is right in itself can be compared.
-        problems.extend(contradictions(pipelines))
+    problems.extend([*contradictions(pipelines, problems)])
     if problems:
         raise InvalidConfigurationError(
             [Problem(f"{file}: {item.place}", item.got, item.expected) for item in problems]

@@ -79,6 +79,8 @@ def _parse_object(body: bytes) -> object:
         raise InvalidRequestError(
             [Problem("body", f"{len(body)} bytes", "a JSON object without repeated keys")]
         ) from None
+    if not isinstance(document, dict):
+        raise InvalidRequestError([Problem("body", shown(document), "a JSON object")])
     return document
 
 
@@ -153,9 +155,7 @@ def _read_file(item: Reader, account: str) -> tuple[str, str] | None:
     match = _URL.fullmatch(value) if isinstance(value, str) and len(value) <= _MAX_URL else None
     if match is None or match[1] != account:
         # The value may carry a shared access signature: it is not repeated.
-        item.problems.append(
-            Problem(item.place, type(value).__name__ if not isinstance(value, str) else "text", expected)
-        )
+        item.problems.append(Problem(item.place, "text" if isinstance(value, str) else shown(value), expected))
         return None
     try:
         path = unquote_to_bytes(match[3]).decode()

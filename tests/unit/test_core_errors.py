@@ -10,13 +10,13 @@ from functions.core.model import JobKey, PipelineKey, RunId
 
 _PROBLEM = Problem("a.b", "3", "text")
 EXAMPLES: dict[MlopsError, str] = {
-    errors.InvalidEventError([_PROBLEM]): "1 mistake(s) in the event: a.b: got 3, expected text",
+    errors.InvalidEventError([_PROBLEM]): "1 mistake in the event: a.b: got 3, expected text",
     errors.InvalidDocumentError([_PROBLEM, _PROBLEM]): (
-        "2 mistake(s) in the document: a.b: got 3, expected text; a.b: got 3, expected text"
+        "2 mistakes in the document: a.b: got 3, expected text; a.b: got 3, expected text"
     ),
-    errors.InvalidRequestError([_PROBLEM]): "1 mistake(s) in the request: a.b: got 3, expected text",
-    errors.InvalidConfigurationError([_PROBLEM]): "1 mistake(s) in the configuration:\n  a.b: got 3, expected text",
-    errors.InvalidSettingsError([_PROBLEM]): "1 mistake(s) in the settings: a.b: got 3, expected text",
+    errors.InvalidRequestError([_PROBLEM]): "1 mistake in the request: a.b: got 3, expected text",
+    errors.InvalidConfigurationError([_PROBLEM]): "1 mistake in the configuration:\n  a.b: got 3, expected text",
+    errors.InvalidSettingsError([_PROBLEM]): "1 mistake in the settings: a.b: got 3, expected text",
     errors.IllegalPlanError(PipelineKey("p"), ["publish needs training"]): (
         "the plan of 'p' cannot work: publish needs training"
     ),

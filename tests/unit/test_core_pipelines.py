@@ -498,3 +498,30 @@ def test_every_key_is_documented() -> None:
 
     assert len(keys) > 10
     assert [key for key in keys if f"`{key}" not in text] == []
+
+
+def test_contradictions_are_named_beside_other_mistakes() -> None:
+    """One edit can mend all: a typing error elsewhere does not hide that an output is an input."""
+    text = (
+        SCORING.replace('"scores"', '"input"').replace('"new/"', '"score/"').replace("kind =", 'colour = "red"\nkind =')
+    )
+    shadowed = '[[pipelines.score.routes]]\nname = "late"\ncontainer = "input"\nprefix = "score/late/"\n'
+
+    mistakes = mistakes_of(text + shadowed)
+
+    assert [mistake.partition(":")[0] for mistake in mistakes] == [
+        "pipelines.score.colour",
+        "pipelines.score.routes[1]",
+        "pipelines.score.output",
+        "pipelines.score.output",
+    ]
+
+
+def test_a_place_that_is_wrong_in_itself_contradicts_nothing() -> None:
+    """What stands in for a wrong prefix would seem to shadow everything and to read every output."""
+    wrong = '[[pipelines.score.routes]]\nname = "all"\ncontainer = "scores"\nprefix = "score"\n'
+    later = '[[pipelines.score.routes]]\nname = "late"\ncontainer = "scores"\nprefix = "late/"\n'
+
+    assert [mistake.partition(":")[0] for mistake in mistakes_of(SCORING + wrong + later)] == [
+        "pipelines.score.routes[1].prefix"
+    ]

@@ -92,7 +92,7 @@ def test_every_bad_field_is_listed() -> None:
         "parameters.seed: got 'x', expected a whole number of at most nine digits",
         "parameters.wheel: got a parameter that callers may not set, expected seed",
         f"files[0]: got text, expected {BASE}/<container>/<path>, without a query",
-        f"files[1]: got int, expected {BASE}/<container>/<path>, without a query",
+        f"files[1]: got 3, expected {BASE}/<container>/<path>, without a query",
     ]
 
 
@@ -106,7 +106,7 @@ def test_every_bad_field_is_listed() -> None:
             "body: got 42 bytes, expected a JSON object without repeated keys",
         ),
         (b" " * (MAX_BODY_BYTES + 1), "body: got 65537 bytes, expected at most 65536 bytes"),
-        ([], ": got a list of 0, expected an object"),
+        ([], "body: got a list of 0, expected a JSON object"),
         ({}, "pipeline: got nothing, expected a value"),
         ({"pipeline": 3}, "pipeline: got 3, expected one of score, train"),
         ({"pipeline": "gone", "stages": {"publish": 1}}, "stages.publish: got 1, expected true or false"),
