@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import typer
+from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
@@ -18,6 +19,7 @@ from local.cloud import Cloud
 
 __all__ = ["list_runs", "trace_blob", "trace_document"]
 
+_LONGEST_LINE = 20_000  # columns: reasons have up to 8,000 characters
 _RUNS_SEARCHED = 5000  # when a blob's own arrivals do not lead to its runs
 _COLOURS = {"completed": "green", "failed": "red", "cancelled": "yellow", "timed_out": "red", "skipped": "yellow"}
 
@@ -51,7 +53,8 @@ def trace_blob(url: str, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(document, indent=2))
     else:
-        make_console().print(_tree(document), highlight=False, markup=False, soft_wrap=True)
+        for line in _lines(document):
+            typer.echo(line)
 
 
 def trace_document(ledger: Ledger, url: str) -> dict[str, Any]:
@@ -121,6 +124,14 @@ def _run_trace(ledger: Ledger, run: Run) -> dict[str, Any]:
         "rows_scored": completion.outputs.rows_scored if completion is not None and completion.outputs else None,
         "traceparent": run.traceparent,
     }
+
+
+def _lines(document: dict[str, Any]) -> list[str]:
+    """Return the tree line by line, each whole: a tree printed to a terminal's width loses the ends of URLs."""
+    console = Console(width=_LONGEST_LINE, color_system=None)
+    with console.capture() as captured:
+        console.print(_tree(document), highlight=False, markup=False)
+    return [line.rstrip() for line in captured.get().splitlines()]
 
 
 def _tree(document: dict[str, Any]) -> Tree:

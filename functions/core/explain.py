@@ -8,6 +8,7 @@ from functions.core.freezing import Frozen, parameters_of, token_of
 from functions.core.ledger import CauseKind
 from functions.core.model import BlobCreated, ModelSignal, OtherBlobEvent, RunRequested, SlotDue, TriggerEvent
 from functions.core.reading import to_iso
+from functions.core.reasons import HoldReason
 from functions.core.routing import Routing
 
 __all__ = ["explain", "explanation_lines"]
@@ -126,7 +127,7 @@ def _decision(decision: Decision) -> dict[str, object]:
             return {
                 "action": "hold",
                 "reason": decision.reason.value,
-                "why": decision.reason.sentence,
+                "why": _why_held(decision),
                 "pipeline": decision.pipeline,
                 "route": decision.route or None,
                 "wait_s": decision.wait_s,
@@ -134,7 +135,7 @@ def _decision(decision: Decision) -> dict[str, object]:
         case StartRun():
             return {
                 "action": "start",
-                "why": f"{decision.cause.kind.value} {decision.cause.name} asks for it",
+                "why": f"asked for by {decision.cause.kind.value} {decision.cause.name}",
                 "pipeline": decision.pipeline.key,
                 "job": decision.pipeline.job,
                 "run_id": decision.run_id,
@@ -156,6 +157,12 @@ def _unless(decision: StartRun) -> dict[str, object]:
     if decision.cause.kind is not CauseKind.SIGNAL or rule is None:
         return {}
     return {"unless": f"{rule.name} has started another run within the last {rule.cooldown_hours} hours"}
+
+
+def _why_held(hold: Hold) -> str:
+    if hold.reason is HoldReason.WINDOW_OPEN and not hold.wait_s:
+        return "the pipeline has no batching window, so its batch closes at once"
+    return hold.reason.sentence
 
 
 def _tried(routing: Routing) -> list[dict[str, object]]:

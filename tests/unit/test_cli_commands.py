@@ -152,6 +152,13 @@ def test_explain_prints_decision_run_and_route_without_a_cloud(tmp_path: Path) -
     assert not (tmp_path / "run").exists()
 
 
+def test_explain_says_that_a_pipeline_without_a_window_starts_at_once(tmp_path: Path) -> None:
+    done = _tidegate("explain", str(_event_file(tmp_path)))
+
+    assert "  why: the pipeline has no batching window, so its batch closes at once\n" in done.stdout
+    assert "  why: asked for by arrivals " in done.stdout
+
+
 def test_explain_does_not_invent_the_model_version(tmp_path: Path) -> None:
     done = _tidegate("explain", str(_event_file(tmp_path)), "--json")
 

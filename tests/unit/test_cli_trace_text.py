@@ -1,23 +1,34 @@
-"""What `tidegate trace` prints is data as it is, whatever brackets it holds."""
+"""What `tidegate trace` prints is data as it is, whatever brackets it holds and however long it is."""
 
-from rich.console import Console
+from typing import Any
 
-from cli.ledger_commands import _tree
+from cli.ledger_commands import _lines
+
+
+def make_document(*, reason: str, url: str = "https://a.blob.core.windows.net/c/x.parquet") -> dict[str, Any]:
+    """Return what is known of a blob that arrived and failed for a reason."""
+    arrival = {"recorded_at": "now", "etag": "0x1", "deliveries": 1, "state": "failed", "reason": reason}
+    return {"url": url, "arrivals": [arrival], "runs": [], "made_by": []}
 
 
 def test_brackets_in_reasons_and_names_are_printed_as_they_are() -> None:
     """A reason with a path in brackets is neither swallowed nor taken for a style."""
-    arrival = {"recorded_at": "now", "etag": "0x1", "deliveries": 1, "state": "failed", "reason": "see [/a/b] [red]x"}
-    document = {
-        "url": "https://a.blob.core.windows.net/c/[x].parquet",
-        "arrivals": [arrival],
-        "runs": [],
-        "made_by": [],
-    }
-    console = Console(width=200, record=True)
+    document = make_document(reason="see [/a/b] [red]x", url="https://a.blob.core.windows.net/c/[x].parquet")
 
-    console.print(_tree(document), highlight=False, markup=False, soft_wrap=True)
+    printed = "\n".join(_lines(document))
 
-    printed = console.export_text()
     assert "see [/a/b] [red]x" in printed
     assert "c/[x].parquet" in printed
+
+
+def test_long_reasons_and_urls_are_printed_whole() -> None:
+    """Whoever copies a URL or reads a reason gets all of it, however narrow the terminal is."""
+    reason = "column 'a' is missing; " * 300 + "column 'z' is missing"
+    document = make_document(reason=reason, url=f"https://a.blob.core.windows.net/c/{'x' * 1020}")
+
+    lines = _lines(document)
+
+    assert lines == [
+        f"https://a.blob.core.windows.net/c/{'x' * 1020}",
+        f"└── arrived now, ETag 0x1, 1 delivery: failed ({reason})",
+    ]
