@@ -9,11 +9,12 @@ import typer
 from rich.console import Console
 
 from cli.failures import CommandError
+from cli.functions_health import health_lines, problems_of
 from cli.wording import make_console, make_table
 from local.cloud import Cloud
 from local.supervisor.status import CloudState, CloudStatus, ServiceState
 
-__all__ = ["print_environment", "print_log", "show_status", "start", "stop"]
+__all__ = ["bring_up", "print_environment", "print_log", "show_status", "start", "stop"]
 
 NOT_RUNNING = 3  # exit code of `status`, as of a stopped system service
 _COLOURS = {
@@ -29,6 +30,16 @@ _NAMES = {
     "workspace": "Databricks workspace",
     "functions_host": "Functions",
 }
+
+
+def bring_up(port_base: int | None) -> None:
+    """Start the cloud, and tell what its Functions lack."""
+    console = make_console()
+    start(port_base, console)
+    settings = Cloud().running_settings()
+    if port_base is not None and settings.ports["functions"] != port_base:
+        console.print("It stays where it was started; for other ports: `make down`, then the same command again.")
+    _print_health(console)
 
 
 def start(port_base: int | None = None, console: Console | None = None) -> CloudStatus:
@@ -72,6 +83,8 @@ def show_status(*, as_json: bool) -> None:
         console = make_console()
         console.print(f"The local cloud is {status.state.value}, since {status.started_at[:19]}Z.")
         _print_services(status, console)
+        if status.state is CloudState.READY:
+            _print_health(console)
     if status is None:
         raise typer.Exit(NOT_RUNNING)
     if status.state is not CloudState.READY or any(s.state is not ServiceState.READY for s in status.services.values()):
@@ -94,6 +107,11 @@ def print_log(service: str, lines: int) -> None:
         raise CommandError(f"no log of {service!r}; there are: {', '.join(known) or 'none yet'}")
     else:
         typer.echo(cloud.log_tail(service, lines))
+
+
+def _print_health(console: Console) -> None:
+    for line in health_lines(problems_of(Cloud().running_settings())):
+        console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_services(status: CloudStatus, console: Console) -> None:

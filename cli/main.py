@@ -34,9 +34,9 @@ def up(
     ] = None,
 ) -> None:
     """Start the local cloud and wait until it is ready; harmless if it runs."""
-    from cli.cloud_commands import start
+    from cli.cloud_commands import bring_up
 
-    start(port_base)
+    bring_up(port_base)
 
 
 @app.command(rich_help_panel=_LOCAL)

@@ -17,6 +17,7 @@ __all__ = ["Health", "check_health", "health_of", "red"]
 
 _NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FRESH_FOR: Final = timedelta(seconds=30)
+_RED_FRESH_FOR: Final = timedelta(seconds=5)  # whoever has just mended something looks again soon
 _ALERTS_SHOWN_FOR: Final = timedelta(days=7)
 _MOST_ALERTS: Final = 50
 
@@ -67,9 +68,10 @@ _last: dict[int, Health] = {}
 
 
 def health_of(plane: ControlPlane) -> Health:
-    """Return a result at most half a minute old, so that an anonymous caller cannot keep the workspace busy."""
+    """Return a recent result, so that an anonymous caller cannot keep the workspace busy."""
     now, last = plane.clock.now(), _last.get(id(plane))
-    if last is None or not timedelta(0) <= now - last.checked_at < _FRESH_FOR:
+    fresh_for = _FRESH_FOR if last is not None and last.is_green else _RED_FRESH_FOR
+    if last is None or not timedelta(0) <= now - last.checked_at < fresh_for:
         last = check_health(plane)
         _last.clear()
         _last[id(plane)] = last

@@ -11,7 +11,7 @@ from functions.core.ledger import Run
 from functions.core.model import BlobVersion, Outcome, PipelineKey, RunId, RunState
 from functions.core.reasons import SkipReason
 from functions.services import decided_runs
-from functions.services.health import check_health
+from functions.services.health import check_health, health_of
 from functions.services.quarantine import quarantine_message
 from functions.services.reconcile import reconcile
 from functions.services.requests import explain_request, list_runs, request_run, show_run
@@ -258,6 +258,19 @@ def test_health_names_every_job_that_is_missing() -> None:
     assert [name for name, _ in health.problems] == ["job:scoring", "job:training"]
     assert health.to_public_json(with_details=False) == {"status": "red", "problems": ["job:scoring", "job:training"]}
     assert check_health(World().plane).is_green
+
+
+def test_red_health_is_looked_at_again_soon() -> None:
+    """Whoever deploys the missing jobs does not read for half a minute that they are missing."""
+    world = World()
+    jobs = dict(world.workspace.jobs)
+    world.workspace.jobs.clear()
+    assert not health_of(world.plane).is_green
+
+    world.workspace.jobs.update(jobs)
+    world.clock.advance(timedelta(seconds=6))
+
+    assert health_of(world.plane).is_green
 
 
 @pytest.mark.parametrize(("limits", "is_refused"), [((2, 9), False), ((1, 9), True), ((9, 2), True), ((2, 3), False)])

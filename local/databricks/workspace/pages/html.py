@@ -254,7 +254,7 @@ def _moment(milliseconds: int) -> str:
 
 def _duration(milliseconds: int | None) -> str:
     if milliseconds is None:
-        return "so far"
+        return "not over yet"
     seconds = milliseconds / 1000
     return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds // 60)} min {int(seconds % 60)} s"  # noqa: PLR2004
 
