@@ -197,7 +197,7 @@ def test_explain_says_what_a_signal_would_start(tmp_path: Path) -> None:
     started = _tidegate("explain", "-", standard_input=json.dumps(reaching))
     refused = _tidegate("explain", "-", standard_input=json.dumps(short))
 
-    assert "signal drift asks for it" in started.stdout
+    assert "asked for by signal drift" in started.stdout
     assert "unless: drift has started another run within the last 24 hours" in started.stdout
     assert "flight_delay_training.drift: psi is 0.1, below 0.2" in refused.stdout
 

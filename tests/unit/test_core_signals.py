@@ -227,7 +227,7 @@ def test_an_explanation_says_what_only_the_ledger_knows() -> None:
 
     lines = "\n".join(explanation_lines(document))
     assert "kind: tidegate.model.drift_detected.v1" in lines
-    assert "why: signal drift asks for it" in lines
+    assert "why: asked for by signal drift" in lines
     assert "unless: drift has started another run within the last 24 hours" in lines
 
 
