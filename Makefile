@@ -60,7 +60,7 @@ down: ## Stop the local cloud; its state stays
 	@if [ -x $(TIDEGATE) ]; then $(TIDEGATE) down; else echo "The local cloud is not running."; fi
 
 status: prepared ## Show what runs, and where
-	@$(TIDEGATE) status
+	@$(TIDEGATE) status || [ $$? = 3 ]
 
 bench: prepared ## Measure; one measurement by ONLY=name
 	@$(PYTHON) -m bench $(if $(ONLY),--only $(ONLY))
@@ -69,4 +69,4 @@ lock: prepared ## Compile every lock file again from what the project declares
 	@sh local/setup/lock.sh
 
 clean: down ## Stop the local cloud and remove what set-up, the local cloud and the tools made
-	@rm -rf .venv .venv-cluster .tools .local dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	@rm -rf .venv .venv-cluster .tools .local dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage mlruns

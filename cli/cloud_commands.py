@@ -33,13 +33,20 @@ _NAMES = {
 
 
 def bring_up(port_base: int | None) -> None:
-    """Start the cloud, and tell what its Functions lack."""
+    """Start the cloud, and tell what its Functions and jobs lack."""
+    from cli.deploy.environment import local_target
+    from cli.deploy.freshness import is_stale
+
     console = make_console()
     start(port_base, console)
     settings = Cloud().running_settings()
     if port_base is not None and settings.ports["functions"] != port_base:
         console.print("It stays where it was started; for other ports: `make down`, then the same command again.")
-    _print_health(console)
+    if not _print_health(console) and is_stale(local_target(settings)):
+        console.print(
+            "The jobs were deployed to other ports, so their runs would fail: `.venv/bin/tidegate deploy`.",
+            style="yellow",
+        )
 
 
 def start(port_base: int | None = None, console: Console | None = None) -> CloudStatus:
@@ -109,9 +116,12 @@ def print_log(service: str, lines: int) -> None:
         typer.echo(cloud.log_tail(service, lines))
 
 
-def _print_health(console: Console) -> None:
-    for line in health_lines(problems_of(Cloud().running_settings())):
+def _print_health(console: Console) -> bool:
+    """Print what the Functions lack; return whether they lack anything."""
+    lines = health_lines(problems_of(Cloud().running_settings()))
+    for line in lines:
         console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    return bool(lines)
 
 
 def _print_services(status: CloudStatus, console: Console) -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from cli.deploy.command import Deployed, deploy
 from cli.deploy.environment import SCOPE, Target
+from cli.deploy.freshness import is_stale
 from cli.failures import CommandError
 from local.supervisor.folders import REPOSITORY
 from tests.support.workspace import TOKEN, Workspace
@@ -178,3 +179,16 @@ def test_every_wheel_is_there_as_its_hash_says(workspace: Workspace, client: Wor
     assert len(requirements) == 3
     assert all(line.startswith("../wheels/") and " --hash=sha256:" in line for line in requirements)
     assert environment["release"] == deployed.version
+
+
+def test_jobs_deployed_to_other_ports_are_stale(workspace: Workspace, sources: Path) -> None:
+    """Their release names endpoints at which nothing listens any more."""
+    here, elsewhere = _target(workspace, "moved"), _target(workspace, "moved", topic="http://127.0.0.1:2/api/events")
+    assert not is_stale(here, sources)
+
+    _deploy(here, sources)
+    assert not is_stale(here, sources)
+    assert is_stale(elsewhere, sources)
+
+    _deploy(elsewhere, sources)
+    assert not is_stale(elsewhere, sources)
