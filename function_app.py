@@ -4,6 +4,7 @@ import azure.functions as func
 
 from functions.triggers.acting import acting_functions
 from functions.triggers.http import http_functions
+from functions.triggers.pipelines import pipeline_functions
 from functions.triggers.queues import queue_functions
 from functions.triggers.reading import reading_functions
 from functions.triggers.timers import timer_functions
@@ -13,6 +14,7 @@ app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
 app.register_functions(http_functions())
 app.register_functions(reading_functions())
 app.register_functions(acting_functions())
+app.register_functions(pipeline_functions())
 
 # With a mistake in the configuration nothing listens: messages stay in their queues, untouched and uncounted, until
 # it is mended, and health is red with every mistake named (docs/decisions/0015).

@@ -20,6 +20,7 @@ app = typer.Typer(
 
 _LOCAL = "Local cloud"
 _LOOK = "Look"
+_ACT = "Act"
 _SHIP = "Ship"
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
@@ -137,6 +138,62 @@ def trace(
     from cli.ledger_commands import trace_blob
 
     trace_blob(blob_url, as_json=as_json)
+
+
+Pipeline = Annotated[str, typer.Argument(help="A pipeline's name, or all.")]
+
+
+@app.command(rich_help_panel=_LOOK)
+@plain_errors
+def pipelines(
+    *, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line, one a pipeline.")] = False
+) -> None:
+    """List the pipelines: what is in flight, what began today, what is held and why, who has paused what."""
+    from cli.pipeline_commands import list_pipelines
+
+    list_pipelines(as_json=as_json)
+
+
+@app.command(rich_help_panel=_ACT)
+@plain_errors
+def pause(
+    pipeline: Pipeline,
+    *,
+    reason: Annotated[str, typer.Option(help="Why, for those who find it paused.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Have nothing of a pipeline start any more: what comes is held in its order; harmless if it is paused."""
+    from cli.pipeline_commands import pause_pipeline
+
+    pause_pipeline(pipeline, reason=reason, as_json=as_json)
+
+
+@app.command(rich_help_panel=_ACT)
+@plain_errors
+def resume(
+    pipeline: Pipeline,
+    *,
+    reason: Annotated[str, typer.Option(help="Why, for the log.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Have what a paused pipeline holds start, the oldest first; harmless if it is not paused."""
+    from cli.pipeline_commands import resume_pipeline
+
+    resume_pipeline(pipeline, reason=reason, as_json=as_json)
+
+
+@app.command(rich_help_panel=_ACT)
+@plain_errors
+def allow(
+    pipeline: Pipeline,
+    runs: Annotated[int, typer.Argument(min=0, max=1_000_000, help="How many runs may begin today (UTC) in all.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Let a pipeline begin another number of runs today than its budget says; saying it twice is saying it once."""
+    from cli.pipeline_commands import allow_runs
+
+    allow_runs(pipeline, runs, as_json=as_json)
 
 
 @app.command(rich_help_panel=_SHIP)

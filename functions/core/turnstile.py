@@ -146,8 +146,8 @@ class Turnstile:
             return Refusal(reason=HoldReason.PAUSED, wait_s=_LOOK_LATER_S)
         day = self.day_at(now)
         for pipeline, configured, reason in (
-            (candidate.pipeline, candidate.max_runs_per_day, HoldReason.BUDGET_SPENT),
             (EVERY, limits.max_runs_per_day, HoldReason.TOTAL_BUDGET_SPENT),
+            (candidate.pipeline, candidate.max_runs_per_day, HoldReason.BUDGET_SPENT),
         ):
             budget = self.budget_of(day, pipeline, configured)
             if budget is not None and self.begun_on(day, pipeline) >= budget:

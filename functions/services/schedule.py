@@ -10,10 +10,12 @@ from functions.core.errors import LedgerConflictError, UnknownPipelineError
 from functions.core.model import PipelineKey, SlotDue
 from functions.core.pipelines import MissedSlots, Schedule
 from functions.core.reading import to_iso
+from functions.core.reasons import HoldReason
 from functions.ports import Entry
 from functions.services.decided_runs import write_decided_run
 from functions.services.plane import ControlPlane
 from functions.services.situations import situation_of
+from functions.services.turnstile import is_kept_out
 
 __all__ = ["SlotOutcome", "catch_up", "fire_schedule"]
 
@@ -44,6 +46,8 @@ def fire_schedule(plane: ControlPlane, pipeline_key: PipelineKey, name: str) -> 
     if schedule is None:
         raise UnknownPipelineError(PipelineKey(f"{pipeline_key}.{name}"), tuple(plane.pipelines.by_key))
     now = plane.clock.now()
+    if _is_paused(plane, pipeline_key):
+        return _leave_for_later(plane, pipeline_key, schedule, now)
     outcomes = [
         SlotOutcome(slot=slot, what=_fire(plane, pipeline_key, schedule, slot, is_past_due=now - slot > _LATE))
         for slot in _slots(plane, pipeline_key, schedule, now)
@@ -70,7 +74,28 @@ def catch_up(plane: ControlPlane, pipeline: PipelineKey, schedule: Schedule) -> 
     if last >= current or (schedule.has_timer and now - current < _TIMER_IS_AT_IT):
         return "slot: none due"
     fire_schedule(plane, pipeline, schedule.name)
-    return "slot: caught up"
+    return "slot: caught up" if not _is_paused(plane, pipeline) else "slot: paused"
+
+
+def _is_paused(plane: ControlPlane, pipeline: PipelineKey) -> bool:
+    refusal = is_kept_out(plane, pipeline)
+    return refusal is not None and refusal.reason is HoldReason.PAUSED
+
+
+def _leave_for_later(
+    plane: ControlPlane, pipeline: PipelineKey, schedule: Schedule, now: datetime
+) -> list[SlotOutcome]:
+    """Leave what is due as it is: when the pipeline resumes, it has been missed, and the policy says what follows.
+
+    The very first slot of a schedule has none before it from which it could be missed, so that is noted.
+    """
+    current = schedule.timetable.last_until(now + _EARLY)
+    if current is None:
+        return []
+    if plane.ledger.last_slot(pipeline, schedule.name) is None:
+        before = SlotOutcome(slot=current - timedelta(seconds=1), what="the schedule was first seen while paused")
+        _note(plane, pipeline, schedule.name, before)
+    return [SlotOutcome(slot=current, what=HoldReason.PAUSED.sentence)]
 
 
 def _slots(plane: ControlPlane, pipeline: PipelineKey, schedule: Schedule, now: datetime) -> tuple[datetime, ...]:

@@ -28,12 +28,14 @@ from functions.services.plane import ControlPlane
 
 __all__ = [
     "be_patient",
+    "candidate_of",
     "change_turnstile",
     "has_seat",
     "is_kept_out",
     "leave_seat",
     "look_at_turnstile",
     "patience_s",
+    "read_turnstile",
     "reclaim_seats",
     "refusal_of",
     "take_seat",
@@ -53,7 +55,7 @@ def look_at_turnstile(plane: ControlPlane) -> Turnstile:
     return _read(plane).value
 
 
-def change_turnstile(plane: ControlPlane, change: Callable[[Turnstile], Turnstile | Refusal]) -> Turnstile | Refusal:
+def change_turnstile[R: Refusal](plane: ControlPlane, change: Callable[[Turnstile], Turnstile | R]) -> Turnstile | R:
     """Return the turnstile after `change`, which is applied to whatever the ledger has by then; or its refusal."""
     seen = plane.turnstile.get("")
     entry, is_current = (_read(plane), True) if seen is None else (seen[1], False)
@@ -73,7 +75,7 @@ def change_turnstile(plane: ControlPlane, change: Callable[[Turnstile], Turnstil
 
 def refusal_of(plane: ControlPlane, pipeline: PipelineKey) -> Refusal | None:
     """Return why an attempt of the pipeline would not get a seat now; a pipeline without a seat is queued for one."""
-    candidate, now = _candidate(plane, pipeline), plane.clock.now()
+    candidate, now = candidate_of(plane, pipeline), plane.clock.now()
     refusal = look_at_turnstile(plane).refuses(candidate, plane.pipelines.limits, now)
     if refusal is not None:  # what was remembered may be out of date
         refusal = _read(plane).value.refuses(candidate, plane.pipelines.limits, now)
@@ -87,7 +89,7 @@ def is_kept_out(plane: ControlPlane, pipeline: PipelineKey) -> Refusal | None:
 
     A pause is seen at once by whoever takes a seat, and within five seconds by whoever would freeze a batch.
     """
-    candidate, now = _candidate(plane, pipeline), plane.clock.now()
+    candidate, now = candidate_of(plane, pipeline), plane.clock.now()
     if look_at_turnstile(plane).keeps_out(candidate, plane.pipelines.limits, now) is None:
         return None
     return _read(plane).value.keeps_out(candidate, plane.pipelines.limits, now)
@@ -98,7 +100,7 @@ def take_seat(plane: ControlPlane, run: Run) -> Refusal | None:
     seen = plane.turnstile.get("")
     if seen is not None and seen[1].value.seat_of(run.id, run.attempt) is not None:
         return None  # an attempt keeps its seat for as long as it lives, so this cannot be out of date
-    candidate, now = _candidate(plane, run.pipeline), plane.clock.now()
+    candidate, now = candidate_of(plane, run.pipeline), plane.clock.now()
     limits = plane.pipelines.limits
 
     def admit(turnstile: Turnstile) -> Turnstile | Refusal:
@@ -134,7 +136,7 @@ def be_patient(plane: ControlPlane, run: Run, *, after_s: float) -> None:
 def leave_seat(plane: ControlPlane, run: Run, *, attempt: int) -> PipelineKey | None:
     """Give the seat of an attempt back that is over; return the pipeline that has queued for one the longest."""
     left = change_turnstile(plane, lambda turnstile: turnstile.leave(run.id, attempt))
-    return left.queue[0].pipeline if isinstance(left, Turnstile) and left.queue else None
+    return left.queue[0].pipeline if left.queue else None
 
 
 def reclaim_seats(plane: ControlPlane, open_runs: Sequence[OpenRun], active: Collection[DatabricksRunId]) -> str:
@@ -175,11 +177,17 @@ def _seat_for(plane: ControlPlane, open_run: OpenRun) -> Seat | None:
     return Seat(run_id=run.id, attempt=run.attempt, pipeline=run.pipeline, taken_at=run.submitted_at or run.updated_at)
 
 
-def _candidate(plane: ControlPlane, key: PipelineKey) -> Candidate:
+def candidate_of(plane: ControlPlane, key: PipelineKey) -> Candidate:
+    """Return what `pipelines.toml` allows a pipeline."""
     pipeline = plane.pipelines.by_key.get(key)
     if pipeline is None:  # removed since; the run goes on as it was decided
         return Candidate(pipeline=key, capacity=None, max_runs_per_day=None)
     return Candidate(pipeline=key, capacity=pipeline.concurrency.capacity, max_runs_per_day=pipeline.max_runs_per_day)
+
+
+def read_turnstile(plane: ControlPlane) -> Turnstile:
+    """Return the turnstile as it stands in the ledger."""
+    return _read(plane).value
 
 
 def _read(plane: ControlPlane) -> Entry[Turnstile]:

@@ -6,6 +6,7 @@ import azure.functions as func
 
 from functions.core.access import Role
 from functions.core.errors import InvalidRequestError, Problem
+from functions.core.model import RunState
 from functions.core.reasons import SkipReason
 from functions.triggers.answers import accepted, admit, answer, as_json
 from functions.wiring import control_plane, load_configuration, new_request_id
@@ -45,6 +46,7 @@ def _request_run(req: func.HttpRequest) -> func.HttpResponse:
     from functions.core.decided import Skip
     from functions.services.requests import explain_request
     from functions.services.requests import request_run as ask
+    from functions.services.turnstile import is_kept_out
 
     key = req.headers.get("idempotency-key") or new_request_id()
     if _is_dry_run(req):
@@ -56,7 +58,9 @@ def _request_run(req: func.HttpRequest) -> func.HttpResponse:
     if isinstance(result, Skip):
         status = 400 if result.reason in _BAD_REQUESTS else 409
         return as_json(status, {"error": str(result), "reason": result.reason.value})
-    return accepted(req, f"runs/{result.id}", {"id": result.id})
+    refusal = is_kept_out(plane, result.pipeline) if result.state is RunState.DECIDED else None
+    waits = {} if refusal is None else {"waits": refusal.reason.value}
+    return accepted(req, f"runs/{result.id}", {"id": result.id, **waits})
 
 
 def _is_dry_run(req: func.HttpRequest) -> bool:

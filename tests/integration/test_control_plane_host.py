@@ -14,8 +14,16 @@ from tests.support.plane_cloud import _APP, PlaneCloud, plane_cloud
 
 pytestmark = pytest.mark.integration
 
-READING = {"health", "health_details", "list_runs", "show_run"}
-ACTING = {"cancel_run", "repair_run", "request_run", "retry_run"}
+READING = {"health", "health_details", "list_pipelines", "list_runs", "show_run"}
+ACTING = {
+    "allow_runs",
+    "cancel_run",
+    "pause_pipeline",
+    "repair_run",
+    "request_run",
+    "resume_pipeline",
+    "retry_run",
+}
 LISTENING = {
     "arrivals",
     "arrivals_poison",
@@ -52,6 +60,27 @@ def test_a_file_becomes_scores_and_one_announced_end(cloud: PlaneCloud) -> None:
     assert arrival.value.state is ArrivalState.SCORED
     status, document = cloud.api("GET", f"/runs/{run.id}")
     assert (status, document["outcome"], document["scores_url"]) == (200, "completed", run.output_url)
+
+
+def test_a_paused_pipeline_holds_a_file_until_it_is_resumed(cloud: PlaneCloud) -> None:
+    """R76, over HTTP and on the real runtime; everyone sees who paused it and why."""
+    said = {"reason": "the schema changes", "by": "ada"}
+    paused_status, paused = cloud.api("POST", "/pipelines/flight_delay_scoring/pause", said)
+    cloud.upload("paused.parquet")
+
+    def is_held() -> bool:
+        _, listed = cloud.api("GET", "/pipelines")
+        return any(item["held_arrivals"] == 1 and item["waits"] == "paused" for item in listed["pipelines"])
+
+    until(is_held, what="the file is held")
+    (arrival,) = cloud.ledger.arrivals_of_path(ACCOUNT, "input", "flights/new/paused.parquet")
+    resumed_status, resumed = cloud.api("POST", "/pipelines/flight_delay_scoring/resume")
+    run = cloud.ended(cloud.run_of("paused.parquet").id)
+
+    assert (paused_status, paused["did"]) == (200, ["paused pipeline flight_delay_scoring"])
+    assert arrival.value.state is ArrivalState.HELD
+    assert (resumed_status, resumed["did"][1:]) == (200, ["had the dispatcher look"])
+    assert run.outcome is Outcome.COMPLETED
 
 
 def test_a_notebook_that_never_reports_is_announced_by_the_reconciler(cloud: PlaneCloud) -> None:

@@ -64,6 +64,7 @@ def test_help_lists_every_command() -> None:
     assert done.returncode == 0
     for command in (
         "up", "down", "status", "env", "logs", "demo", "runs", "explain", "trace", "check", "deploy",
+        "pipelines", "pause", "resume", "allow",
     ):  # fmt: skip
         assert f" {command} " in done.stdout
 
@@ -78,7 +79,18 @@ def test_the_command_line_imports_nothing_heavy_before_it_knows_the_command() ->
 
 
 @pytest.mark.parametrize(
-    "command", [("env",), ("runs",), ("runs", "--json"), ("deploy",), ("trace", "https://a.blob.core.windows.net/c/p")]
+    "command",
+    [
+        ("env",),
+        ("runs",),
+        ("runs", "--json"),
+        ("deploy",),
+        ("trace", "https://a.blob.core.windows.net/c/p"),
+        ("pipelines",),
+        ("pause", "all"),
+        ("resume", "all"),
+        ("allow", "all", "1"),
+    ],
 )
 def test_commands_that_need_the_cloud_say_how_to_start_it(tmp_path: Path, command: tuple[str, ...]) -> None:
     done = _tidegate(*command, state_dir=tmp_path)

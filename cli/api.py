@@ -1,0 +1,93 @@
+"""Speaks to the control plane over HTTP, on the local cloud or wherever TIDEGATE_API_URL points."""
+
+import json
+import os
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlencode, urlsplit
+
+from cli.failures import CommandError
+
+__all__ = ["NOT_NOW", "REFUSED", "Api", "open_api"]
+
+REFUSED: Final = 4  # exit code: what was asked does not fit the state of things, or may not be asked
+NOT_NOW: Final = 5  # exit code: there was no answer, or one that asks to try again
+
+_TIMEOUT_S: Final = 60.0
+_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+_BAD_REQUEST, _TOO_MANY, _SERVER_ERROR = 400, 429, 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Api:
+    """The HTTP API of one control plane."""
+
+    url: str
+    key: str
+    token: str | None = None  # of Entra, where app roles are required
+
+    def __repr__(self) -> str:  # keys stay out of tracebacks
+        return f"Api({self.url!r})"
+
+    def get(self, path: str, **query: str | int | None) -> Any:
+        """Return the answer to a question."""
+        values = {name: str(value) for name, value in query.items() if value is not None}
+        return self._call("GET", f"{path}?{urlencode(values)}" if values else path)
+
+    def post(self, path: str, document: object = None, *, idempotency_key: str | None = None) -> Any:
+        """Return the answer to a request to act."""
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        return self._call("POST", path, document if document is not None else {}, headers)
+
+    def _call(self, method: str, path: str, document: object = None, headers: dict[str, str] | None = None) -> Any:
+        request = urllib.request.Request(  # noqa: S310 - the scheme was checked when the API was opened
+            f"{self.url}/api/{path}",
+            method=method,
+            data=None if document is None else json.dumps(document).encode(),
+            headers={"x-functions-key": self.key, "Content-Type": "application/json", **(headers or {})},
+        )
+        if self.token is not None:
+            request.add_header("Authorization", f"Bearer {self.token}")
+        try:
+            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - likewise
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise _refusal(method, path, error) from error
+        except (OSError, ValueError) as error:
+            raise CommandError(f"the control plane at {self.url} did not answer: {error}", NOT_NOW) from error
+
+
+def open_api() -> Api:
+    """Return the API that the environment names, or the running local cloud's.
+
+    Raises:
+        CommandError: The environment names a URL that is neither https nor of this machine, or no key.
+        CloudError: It names none, and the local cloud does not run.
+    """
+    url = os.environ.get("TIDEGATE_API_URL", "").rstrip("/")
+    if not url:
+        from local.cloud import Cloud
+
+        environment = Cloud().running_settings().environment()
+        return Api(url=environment["TIDEGATE_API_URL"], key=environment["TIDEGATE_API_KEY"])
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+        raise CommandError(f"TIDEGATE_API_URL: got {url!r}, expected https://<app>.azurewebsites.net")
+    key = os.environ.get("TIDEGATE_API_KEY", "")
+    if not key:
+        raise CommandError("TIDEGATE_API_KEY: got nothing, expected the key of the functions that are called")
+    return Api(url=url, key=key, token=os.environ.get("TIDEGATE_API_TOKEN") or None)
+
+
+def _refusal(method: str, path: str, error: urllib.error.HTTPError) -> CommandError:
+    try:
+        document = json.load(error)
+        said = str(document.get("error") or document) if isinstance(document, dict) else str(document)
+    except ValueError:
+        said = error.reason
+    is_ours = _BAD_REQUEST <= error.code < _SERVER_ERROR and error.code != _TOO_MANY
+    return CommandError(
+        f"{method} /api/{path.partition('?')[0]}: {error.code}, {said}", REFUSED if is_ours else NOT_NOW
+    )
