@@ -47,12 +47,12 @@ class WorkItem:
         )
 
     @classmethod
-    def from_json(cls, text: str) -> "WorkItem":
+    def from_json(cls, text: str | bytes) -> "WorkItem":
         """Return the work in a message; raises InvalidDocumentError listing every mistake."""
         problems: list[Problem] = []
         try:
             value: object = json.loads(text)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError):  # bytes that are no UTF-8 are a ValueError too
             raise InvalidDocumentError([Problem("work item", f"{len(text)} characters", "JSON")]) from None
         root = Reader(value, "work item", problems)
         root.mapping(required=("kind", "pipeline", "run_id", "tries", "traceparent"))

@@ -17,7 +17,7 @@ from functions.services.putting_back import (
 __all__ = ["dispatch"]
 
 
-def dispatch(plane: ControlPlane, text: str) -> None:
+def dispatch(plane: ControlPlane, text: str | bytes) -> None:
     """Do the work in a message of the dispatch queue.
 
     Returning acknowledges the message, so whatever is left is in the queue again by then, or is the reconciler's.

@@ -38,7 +38,7 @@ def queue_functions(settings: Settings) -> func.Blueprint:
         """Do one piece of queued work."""
         from functions.services.dispatch import dispatch as do
 
-        _receive("dispatch", message, lambda body: do(control_plane(), body.decode()))
+        _receive("dispatch", message, lambda body: do(control_plane(), body))
 
     @blueprint.function_name("completions")
     @blueprint.queue_trigger(arg_name="message", queue_name=settings.completions_queue, connection=_CONNECTION)

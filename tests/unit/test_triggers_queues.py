@@ -33,13 +33,17 @@ class Handoff(func.Out[str]):
         return ""
 
 
-def receive_arrival(world: World, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the arrivals function handle a message as the host would."""
+def receive(world: World, name: str, body: bytes, monkeypatch: pytest.MonkeyPatch, *outputs: func.Out[str]) -> None:
+    """Have a function handle a message as the host would."""
     monkeypatch.setattr(queues, "control_plane", lambda: world.plane)
     app = func.FunctionApp()
     app.register_functions(queues.queue_functions(parse_settings(LOCAL, app_dir=APP)))
-    arrivals = next(found for found in app.get_functions() if found.get_function_name() == "arrivals")
-    arrivals.get_user_function()(func.QueueMessage(id="m-1", body=message.encode()), Handoff())
+    function = next(found for found in app.get_functions() if found.get_function_name() == name)
+    function.get_user_function()(func.QueueMessage(id="m-1", body=body), *outputs)
+
+
+def receive_arrival(world: World, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    receive(world, "arrivals", message.encode(), monkeypatch, Handoff())
 
 
 def test_a_message_that_meets_a_missing_role_is_delivered_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,3 +90,14 @@ def test_a_message_that_cannot_be_read_is_quarantined_at_once(monkeypatch: pytes
     receive_arrival(world, "no event", monkeypatch)
 
     assert len(world.quarantine.documents) == 1
+
+
+@pytest.mark.parametrize("queue", ["dispatch", "completions"])
+def test_bytes_that_are_no_text_are_quarantined_at_once(queue: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by the simulation: decoding such a message failed time and again until the host gave it up."""
+    world = World()
+
+    receive(world, queue, b"\xff\xfe", monkeypatch)
+
+    (document,) = world.quarantine.documents.values()
+    assert document["queue"] == queue
