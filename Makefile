@@ -24,7 +24,7 @@ prepared:
 demo: prepared ## Run the whole loop on the local cloud and show what happened
 	@$(TIDEGATE) demo
 
-test: prepared ## Run all tests: unit, fuzzing, the cluster's (in its own environment), contract, integration, end to end, some kills
+test: prepared ## Run all tests: unit, fuzzing, the cluster's (in its own environment), contract, integration, end to end, simulation, some kills
 	@echo "== unit tests"
 	@$(PYTHON) -m pytest tests/unit
 	@$(PYTHON) -m pytest --doctest-modules $(DOCTESTED)
@@ -41,6 +41,12 @@ test: prepared ## Run all tests: unit, fuzzing, the cluster's (in its own enviro
 
 test-chaos: prepared ## Kill every process at every named point on the real stack, and check what is left; one by ONLY=name
 	@$(PYTHON) -m pytest tests/kills --verbose $(if $(ONLY),-k '$(ONLY)')
+	@echo "== simulation: 2,000 schedules, and the defects that they must find"
+	@$(PYTHON) -m tests.simulation
+	@$(PYTHON) -m pytest tests/simulation
+
+chaos: prepared ## Simulate 2,000 schedules full of faults, or SCHEDULES=; tell one story by SEED=; break the code by DEFECT=
+	@$(PYTHON) -m tests.simulation $(if $(SCHEDULES),--schedules $(SCHEDULES)) $(if $(SEED),--seed $(SEED)) $(if $(FIRST),--first $(FIRST)) $(if $(DEFECT),--defect "$(DEFECT)")
 
 fuzz: prepared ## Feed INPUTS= (1,000,000) inputs to everything that comes from outside; the same ones again by SEED=
 	@$(PYTHON) -m tests.fuzz --inputs $(or $(INPUTS),1000000) $(if $(SEED),--seed $(SEED))

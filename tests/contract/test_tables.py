@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from functions.adapters.tables import AzureTables, Table, Tables
+from functions.core.rows import Row
 from tests.support.in_memory import InMemoryTables
 from tests.support.storage_ports import fresh_name, storage_of
 
@@ -163,3 +164,18 @@ def test_values_come_back_as_they_were(table: Table) -> None:
     row = table.get("p", "a key with spaces, 'quotes' and ü")
     assert row is not None
     assert row.values == values
+
+
+def test_whoever_watches_the_tables_in_memory_sees_each_write_with_what_it_replaces() -> None:
+    """The simulation's checks rely on it: a write that lost its race is none."""
+    tables = InMemoryTables()
+    seen: list[tuple[str, str, Row | None, Row]] = []
+    tables.on_write = lambda *write: seen.append(write)
+    table = tables.table("rows")
+
+    version = table.insert("p", "k", {"n": 1})
+    table.insert("p", "k", {"n": 2})
+    table.replace("p", "k", {"n": 3}, str(version))
+    table.replace("p", "k", {"n": 4}, str(version))
+
+    assert seen == [("rows", "k", None, {"n": 1}), ("rows", "k", {"n": 1}, {"n": 3})]

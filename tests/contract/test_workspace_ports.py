@@ -1,5 +1,6 @@
 """Holds the workspace in memory and the real adapters, on the local workspace, to one suite."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -19,7 +20,8 @@ from functions.core.errors import (
 )
 from functions.core.model import DatabricksRunId, IdempotencyToken, JobKey
 from functions.ports import ModelRegistry, RunSubmitter
-from tests.support.in_memory import InMemoryWorkspace
+from tests.simulation.notebooks import SimulatedWorkspace
+from tests.support.in_memory import InMemoryWorkspace, NoFaults
 from tests.support.workspace import IDENTITY_HEADER, Workspace, eventually
 
 TOKEN = IdempotencyToken("a" * 64)
@@ -66,12 +68,15 @@ def real(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Ports:
     )
 
 
-@pytest.fixture(params=["memory", pytest.param("local workspace", marks=pytest.mark.integration)])
+@pytest.fixture(params=["memory", "simulation", pytest.param("local workspace", marks=pytest.mark.integration)])
 def ports(request: pytest.FixtureRequest) -> Ports:
-    if request.param != "memory":
+    if request.param not in {"memory", "simulation"}:
         ports: Ports = request.getfixturevalue("real")
         return ports
     memory = InMemoryWorkspace(["scoring", "twice", "twice"])
+    if request.param == "simulation":
+        memory = SimulatedWorkspace(NoFaults(), lambda _token, _parameters: None)
+        memory.jobs = Counter([JobKey("scoring"), JobKey("twice"), JobKey("twice")])
 
     def set_champion(version: int) -> None:
         memory.models[MODEL, "champion"] = str(version)
@@ -228,3 +233,15 @@ def test_a_job_that_was_deployed_again_is_found_again(real: Ports, workspace: Wo
     client.jobs.create(name="tidegate-test-moved", tasks=[task])
 
     assert real.submitter.submit(JobKey("moved"), IdempotencyToken("0" * 64), {})
+
+
+@pytest.mark.parametrize("make", [InMemoryWorkspace, lambda: SimulatedWorkspace(NoFaults(), lambda *_: None)])
+def test_a_run_that_is_being_cancelled_is_open_until_it_is_over(make: Callable[[], InMemoryWorkspace]) -> None:
+    """Asking for it is not having it; asking again, or after the end, is harmless."""
+    workspace = make()
+    run = workspace.submit(JobKey("scoring"), TOKEN, {})
+
+    workspace.cancel(run)
+    workspace.cancel(run)
+
+    assert workspace.status(run).life_cycle_state in {"TERMINATING", "TERMINATED"}

@@ -4,7 +4,6 @@
 a call that never arrived, raising after one is an answer that was lost, and in both cases a process that died there.
 """
 
-import copy
 import itertools
 import math
 import re
@@ -105,6 +104,7 @@ class InMemoryTables:
         self.calls = _Calls(faults or NoFaults())
         self.partitions: Counter[tuple[str, str]] = Counter()
         self.rows: dict[str, dict[tuple[str, str], tuple[Row, str]]] = {}
+        self.on_write: Callable[[str, str, Row | None, Row], object] | None = None  # table, key, old row, new row
         self._versions = itertools.count(1)
         self._lock = threading.RLock()
 
@@ -162,7 +162,7 @@ class InMemoryTable:
     def get(self, partition: str, key: str) -> StoredRow | None:
         with self._tables.touch(self._name, "get", partition) as rows:
             found = rows.get((partition, key))
-            return None if found is None else StoredRow(partition, key, copy.deepcopy(found[0]), found[1])
+            return None if found is None else StoredRow(partition, key, dict(found[0]), found[1])
 
     def query(self, partition: str, *, low: str = "", high: str | None = None, limit: int) -> Iterator[StoredRow]:
         with self._tables.touch(self._name, "query", partition) as rows:
@@ -183,6 +183,9 @@ class InMemoryTable:
 
     def _set(self, rows: dict[tuple[str, str], tuple[Row, str]], partition: str, key: str, values: Row) -> str:
         version = self._tables.next_version()
+        if self._tables.on_write is not None:
+            old = rows.get((partition, key))
+            self._tables.on_write(self._name, key, None if old is None else old[0], values)
         rows[partition, key] = (dict(values), version)
         return version
 
