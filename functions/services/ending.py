@@ -18,7 +18,7 @@ from functions.core.scores import ScoresManifest
 from functions.core.work import WorkItem, WorkKind
 from functions.ports import Entry
 from functions.services.alerting import raise_alert
-from functions.services.changes import change_arrivals, change_run
+from functions.services.changes import change_arrivals, change_run, read_run
 from functions.services.outbox import publish_outbox
 from functions.services.plane import ControlPlane, Done, Progress, Wait, wake_dispatcher
 from functions.services.turnstile import leave_seat
@@ -150,6 +150,9 @@ def _end(
     """
     if event.outcome is Outcome.COMPLETED and event.outputs is None and scores is not None:
         event = replace(event, outputs=scores.outputs(entry.value.output_url))
+    entry = read_run(plane.ledger, event.run_id)  # we may have slept since it was read, long enough for a next attempt
+    if entry.value.attempt != event.attempt or entry.value.outcome not in {None, event.outcome}:
+        return Done(what="another worker has seen to its end")
     _mark_arrivals(plane, entry.value, event, manifest)
     entry = change_run(plane.ledger, entry, lambda run: end_run(run, event, plane.clock.now()))
     next_in_queue = leave_seat(plane, entry.value, attempt=event.attempt)
@@ -164,9 +167,10 @@ def _mark_arrivals(plane: ControlPlane, run: Run, event: CompletionEvent, manife
     now, reason = plane.clock.now(), event.reason or event.outcome.value
 
     def mark(arrival: Arrival) -> Arrival:
-        if arrival.run_id != run.id or arrival.state is not ArrivalState.ASSIGNED:
+        if arrival.run_id != run.id or arrival.state not in {ArrivalState.ASSIGNED, ArrivalState.FAILED}:
             return arrival  # marked by an earlier repeat, or gone to another run on a person's word
         if event.outcome is Outcome.COMPLETED:
+            # Failed is what a worker may say that has slept since an earlier attempt: this one has scored it.
             return arrival.mark_scored(run.id, now)
         return arrival.mark_failed(run.id, now, reason)
 
