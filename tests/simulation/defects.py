@@ -17,7 +17,7 @@ from functions.core.reasons import SkipReason
 from functions.core.run_transitions import end_run, mark_published
 from functions.core.tokens import digest
 from functions.ports import Entry
-from functions.services import arrive, batches, complete, ending, submission
+from functions.services import arrive, batches, complete, ending, outbox, requests, submission
 from functions.services.changes import change_run
 from functions.services.plane import Progress, Wait
 from tests.simulation.host import Host
@@ -178,7 +178,7 @@ def _drop_the_outbox() -> list[Break]:
             return entry
         return change_run(plane.ledger, entry, lambda now: mark_published(now, plane.clock.now()))
 
-    return [(ending, "publish_outbox", lambda _: silent), (submission, "publish_outbox", lambda _: silent)]
+    return [(module, "publish_outbox", lambda _: silent) for module in (ending, submission, requests)]
 
 
 def _reopen_a_closed_batch() -> list[Break]:
@@ -202,7 +202,7 @@ def _end_the_run_before_its_arrivals() -> list[Break]:
         def end(plane: Any, entry: Entry[Run], event: Any, manifest: Any, *, scores: Any) -> object:
             if entry.value.state is not RunState.ENDED:
                 entry = change_run(plane.ledger, entry, lambda run: end_run(run, event, plane.clock.now()))
-                entry = ending.publish_outbox(plane, entry)
+                entry = outbox.publish_outbox(plane, entry)
             return original(plane, entry, event, manifest, scores=scores)
 
         return end
