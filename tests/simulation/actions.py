@@ -32,7 +32,9 @@ class Kind(StrEnum):
     JOB = "job"  # Databricks run, what it does
     # People.
     REQUEST = "request"  # process, key, variant
-    RETRY = "retry"  # process, run
+    RETRY = "retry"  # process, run: begin another attempt
+    REPAIR = "repair"  # process, run: begin a repair of its Databricks run
+    CANCEL = "cancel"  # process, run: end it before its time
 
 
 # What an undisturbed world does not have. Duplicates are in the copies of an upload.

@@ -17,7 +17,7 @@ from functions.core.reasons import SkipReason
 from functions.core.run_transitions import end_run, mark_published
 from functions.core.tokens import digest
 from functions.ports import Entry
-from functions.services import arrive, batches, complete, ending, outbox, requests, submission
+from functions.services import arrive, batches, complete, ending, outbox, retry, submission
 from functions.services.changes import change_run
 from functions.services.plane import Progress, Wait
 from tests.simulation.host import Host
@@ -178,7 +178,7 @@ def _drop_the_outbox() -> list[Break]:
             return entry
         return change_run(plane.ledger, entry, lambda now: mark_published(now, plane.clock.now()))
 
-    return [(module, "publish_outbox", lambda _: silent) for module in (ending, submission, requests)]
+    return [(module, "publish_outbox", lambda _: silent) for module in (ending, submission, retry)]
 
 
 def _reopen_a_closed_batch() -> list[Break]:

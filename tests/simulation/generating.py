@@ -12,6 +12,8 @@ __all__ = ["schedule_of", "without_faults"]
 
 _LARGE: Final = 997
 _LAST: Final = -1  # of however many there are
+_ALPHAS: Final = (0, 3, 6, 9, 12)  # files of one pipeline, each with a path of its own
+_SMALL_BATCHES: Final = (2, 1)  # a window of 10 to 30 seconds, and two files a batch
 # How likely each thing is, where the seed does not leave it out or favour it.
 _WEIGHTS: Final = {
     Kind.UPLOAD: 14,
@@ -33,9 +35,11 @@ _WEIGHTS: Final = {
     Kind.JOB: 20,
     Kind.REQUEST: 2,
     Kind.RETRY: 3,
+    Kind.REPAIR: 2,
+    Kind.CANCEL: 2,
 }
 _NEEDED: Final = frozenset({Kind.UPLOAD, Kind.DELIVER, Kind.JOB, Kind.PASS, Kind.RUN, Kind.FINISH})
-_NOT_CALM: Final = frozenset({Kind.RETRY, Kind.REQUEST, Kind.ALIAS})
+_NOT_CALM: Final = frozenset({Kind.RETRY, Kind.REPAIR, Kind.CANCEL, Kind.REQUEST, Kind.ALIAS})
 _SECONDS: Final = (1, 2, 5, 10, 15, 31, 61, 90, 700)
 _SKEWS: Final = (-86400, -3600, -60, -7, 0, 7, 60, 3600, 7200)
 _SKIPS: Final = (0, 0, 0, 1, 1, 2, 3, 5, 8, 13)
@@ -55,8 +59,10 @@ def schedule_of(seed: int) -> Schedule:
     actions = [Action(Kind.UPLOAD, random.randrange(files), 0, 1)]
     actions += [_make(random, kind, files) for kind in random.choices(kinds, weights, k=length)]
     for _ in range(random.choice((0, 0, 1, 1, 2))):
-        at = random.randrange(len(actions))
-        actions[at:at] = random.choice(_SCENES)(random, files)
+        at, scene = random.randrange(len(actions)), random.choice(_SCENES)
+        actions[at:at] = scene(random, files)
+        if scene in _OF_SMALL_BATCHES:
+            shape = (*_SMALL_BATCHES, *shape[2:])
     actions = [action for action in actions if not is_calm or action.kind not in _NOT_CALM]
     return Schedule(seed=seed, shape=shape, actions=tuple(actions), is_calm=is_calm)
 
@@ -113,7 +119,8 @@ def _rivals_over_one_event(random: Random, files: int) -> list[Action]:
 
 def _an_older_file_comes_late(random: Random, files: int) -> list[Action]:
     """A batch is being claimed when an event arrives that is older than what is in it."""
-    uploads = [Action(Kind.UPLOAD, random.randrange(files), 0, copies) for copies in (0, 1, 1)]
+    del files
+    uploads = _three_files(random)
     delivered = [Action(Kind.DELIVER, random.randrange(_LARGE), random.randrange(PROCESSES)) for _ in range(3)]
     sleep = Action(Kind.PASS, random.choice((6, 10, 31)))
     return [
@@ -144,7 +151,7 @@ def _everyone_sees_an_end(random: Random, files: int) -> list[Action]:
         Action(Kind.RUN, random.randrange(_LARGE), random.randrange(12)),
         Action(Kind.RUN, random.randrange(_LARGE), random.randrange(12)),
         Action(Kind.JOB, random.randrange(_LARGE), random.randrange(_LARGE)),
-        Action(Kind.RETRY, 0, random.randrange(_LARGE)),
+        Action(random.choice((Kind.RETRY, Kind.REPAIR, Kind.CANCEL)), 0, random.randrange(_LARGE), 1),
         *_interleave(random),
     ]
 
@@ -163,7 +170,8 @@ def _a_process_dies_at_work(random: Random, files: int) -> list[Action]:
 
 def _a_sleeper_wakes_late(random: Random, files: int) -> list[Action]:
     """A worker falls asleep with arrivals that it has claimed; others finish its work, and more, before it wakes."""
-    uploads = [Action(Kind.UPLOAD, random.randrange(files), 0, copies) for copies in (0, 1, 1)]
+    del files
+    uploads = _three_files(random)
     deliver = Action(Kind.DELIVER, 0, 1)
     others: list[Action] = []
     for _ in range(random.randrange(2, 5)):
@@ -176,7 +184,7 @@ def _a_sleeper_wakes_late(random: Random, files: int) -> list[Action]:
         *(deliver, deliver),
         Action(Kind.PASS, random.choice((31, 61))),
         Action(Kind.RECONCILE, 0),
-        Action(Kind.RUN, _LAST, random.randrange(6, 24)),
+        Action(Kind.RUN, _LAST, random.randrange(8, 40)),
         Action(Kind.REDELIVER, _LAST - 2),
         deliver,
         Action(Kind.PASS, 6),
@@ -197,7 +205,7 @@ def _a_report_comes_late(random: Random, files: int) -> list[Action]:
         deliver[2],
         Action(Kind.RECONCILE, 0),
         Action(Kind.FINISH, _LAST),
-        Action(Kind.RETRY, 1, random.randrange(_LARGE), 1),
+        Action(random.choice((Kind.RETRY, Kind.RETRY, Kind.REPAIR)), 1, random.randrange(_LARGE), 1),
         Action(Kind.FINISH, _LAST),
         deliver[3],
         Action(Kind.JOB, random.randrange(_LARGE), fates.index(Fate.REPORT_LATE), random.randrange(2)),
@@ -211,6 +219,13 @@ def _nobody_answers(random: Random, files: int) -> list[Action]:
     outage = Action(Kind.OUTAGE, 1, random.choice((8, 12)), 0)
     tries = [[Action(Kind.DELIVER, 0, random.randrange(PROCESSES)), Action(Kind.PASS, 10)] for _ in range(5)]
     return [Action(Kind.UPLOAD, random.randrange(files), 0, 1), outage, *(action for pair in tries for action in pair)]
+
+
+def _three_files(random: Random) -> list[Action]:
+    """Return uploads of three files of one pipeline; the event of the first has vanished for now."""
+    return [
+        Action(Kind.UPLOAD, file, 0, copies) for file, copies in zip(random.sample(_ALPHAS, 3), (0, 1, 1), strict=True)
+    ]
 
 
 def _interleave(random: Random) -> list[Action]:
@@ -233,3 +248,4 @@ _SCENES: Final = (
     _a_report_comes_late,
     _nobody_answers,
 )
+_OF_SMALL_BATCHES: Final = (_an_older_file_comes_late, _a_sleeper_wakes_late)

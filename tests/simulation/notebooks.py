@@ -30,6 +30,11 @@ class SimulatedWorkspace(InMemoryWorkspace):
         self._on_submit(token, parameters)
         return super().submit(job, token, parameters)
 
+    def repair(self, run: DatabricksRunId, parameters: Mapping[str, str], *, after: int) -> None:
+        """Have the failed tasks done again; such a call carries the attempt's token too."""
+        self._on_submit(IdempotencyToken(parameters["token"]), parameters)
+        super().repair(run, parameters, after=after)
+
     def find_job(self, job: JobKey) -> DatabricksJobId:
         """Return the one job of this name; from then on the process is warm."""
         found = super().find_job(job)

@@ -7,11 +7,15 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from functions.core.access import Actor
 from functions.core.errors import MlopsError
-from functions.core.model import BlobVersion, Outcome
+from functions.core.model import BlobVersion
 from functions.core.rows import Row
+from functions.services import cancel as cancelling
 from functions.services import reconcile as reconciling
+from functions.services import repair as repairing
 from functions.services import requests as requesting
+from functions.services import retry as retrying
 from functions.services import schedule as scheduling
 from tests.simulation.actions import Action, Kind
 from tests.simulation.host import QUEUES, Host
@@ -92,7 +96,9 @@ class Simulation:
             Kind.OUTAGE: self._outage,
             Kind.JOB: self._job,
             Kind.REQUEST: self._request,
-            Kind.RETRY: self._retry,
+            Kind.RETRY: self._ask_for,
+            Kind.REPAIR: self._ask_for,
+            Kind.CANCEL: self._ask_for,
         }
 
     def act(self, action: Action) -> None:
@@ -259,13 +265,15 @@ class Simulation:
         self.begin(process, label, lambda: requesting.request_run(process.plane, body, idempotency_key=key))
         return f"{label}: a person asks"
 
-    def _retry(self, action: Action) -> str | None:
+    def _ask_for(self, action: Action) -> str | None:
         runs = self.world.runs()
         if not runs:
             return None
-        if action.c % 4:  # mostly one that a person would want to see done
-            runs = [run for run in runs if run.outcome not in {None, Outcome.COMPLETED}] or runs
+        if action.c % 4:  # mostly one for which it means something
+            is_open = action.kind is Kind.CANCEL
+            runs = [run for run in runs if (run.outcome is None) == is_open and run.outcome != "completed"] or runs
         process, run_id = self.processes[action.a % PROCESSES], runs[action.b % len(runs)].id
-        label = f"retry of {run_id} in process {process.number}"
-        self.begin(process, label, lambda: requesting.retry_run(process.plane, run_id))
+        act = {Kind.RETRY: retrying.retry_run, Kind.REPAIR: repairing.repair_run, Kind.CANCEL: cancelling.cancel_run}
+        label = f"{action.kind.value} of {run_id} in process {process.number}"
+        self.begin(process, label, lambda: act[action.kind](process.plane, run_id, Actor(name="someone")))
         return f"{label}: a person asks"

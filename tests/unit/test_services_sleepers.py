@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from functions.core.access import Actor
 from functions.core.model import ArrivalState, Outcome, RunState
 from functions.services.reconcile import reconcile
-from functions.services.requests import retry_run
+from functions.services.retry import retry_run
 from tests.support.control_plane import World, make_blob
 from tests.support.in_memory import Faults
 
@@ -39,7 +40,7 @@ def test_a_worker_that_slept_since_an_earlier_attempt_does_not_fail_the_files_of
     def others_go_on() -> None:
         plane = world.make_plane()
         reconcile(plane)
-        retry_run(plane, world.runs()[0].id)
+        retry_run(plane, world.runs()[0].id, Actor(name="someone"))
         world.work()
 
     sleep.meanwhile = others_go_on
