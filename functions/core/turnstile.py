@@ -13,7 +13,7 @@ from functions.core.limits import Limits
 from functions.core.model import PipelineKey, RunId, require_utc
 from functions.core.reasons import HoldReason
 
-__all__ = ["EVERY", "Allowance", "Candidate", "Pause", "Queued", "Refusal", "Seat", "Turnstile"]
+__all__ = ["EVERY", "Allowance", "Barred", "Candidate", "Pause", "Queued", "Refusal", "Seat", "Turnstile"]
 
 EVERY: Final = PipelineKey("all")  # no pipeline may have this name
 
@@ -25,6 +25,8 @@ _BURST_S: Final = 2.0  # starts of so many seconds may be used up at once
 _NO_TIME_S: Final = 0.001
 _CLOCKS_DIFFER: Final = timedelta(minutes=1)
 _DAY: Final = timedelta(days=1)
+_BARRED_FOR: Final = timedelta(days=1)
+_MOST_BARRED: Final = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,16 @@ class Queued:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Barred:
+    """An attempt that was never sent and never will be, so that whoever is on the way to a seat for it finds none."""
+
+    run_id: RunId
+    attempt: int
+    at: datetime
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """Whose attempt wants to go through, and what `pipelines.toml` allows it."""
 
@@ -92,6 +104,7 @@ class Refusal:
 
     reason: HoldReason
     wait_s: float
+    barred_because: str | None = None  # the attempt will never go; None: it waits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,11 +118,16 @@ class Turnstile:
     allowances: tuple[Allowance, ...] = ()
     told: Mapping[PipelineKey, date] = field(default_factory=dict[PipelineKey, date])  # of a day's spent budget
     queue: tuple[Queued, ...] = ()  # in the order in which they come
+    barred: tuple[Barred, ...] = ()  # for longer than any worker lives
     next_start_at: datetime | None = None  # when the next start would be due if starts were evenly spread
 
     def seat_of(self, run_id: RunId, attempt: int) -> Seat | None:
         """Return the attempt's seat, or None."""
         return next((seat for seat in self.seats if (seat.run_id, seat.attempt) == (run_id, attempt)), None)
+
+    def bar_of(self, run_id: RunId, attempt: int) -> Barred | None:
+        """Return why the attempt is never to be sent, or None."""
+        return next((item for item in self.barred if (item.run_id, item.attempt) == (run_id, attempt)), None)
 
     def seated(self, pipeline: PipelineKey) -> int:
         """Return how many seats the pipeline has."""
@@ -175,6 +193,8 @@ class Turnstile:
         """
         if self.seat_of(run_id, attempt) is not None:
             return self
+        if (barred := self.bar_of(run_id, attempt)) is not None:
+            return Refusal(reason=HoldReason.AT_CAPACITY, wait_s=_LOOK_AGAIN_S, barred_because=barred.why)
         before = self.leave(run_id, attempt)
         if any(seat.run_id == run_id for seat in before.seats):  # of a later attempt: this one is over
             return Refusal(reason=HoldReason.AT_CAPACITY, wait_s=_LOOK_AGAIN_S)
@@ -199,6 +219,16 @@ class Turnstile:
         """Return the turnstile without the seat of this attempt, or of an earlier one, of the run."""
         seats = tuple(seat for seat in self.seats if seat.run_id != run_id or seat.attempt > attempt)
         return self if len(seats) == len(self.seats) else replace(self, seats=seats)
+
+    def bar(self, run_id: RunId, attempt: int, now: datetime, why: str) -> "Turnstile":
+        """Return the turnstile at which the attempt never gets a seat; unchanged if it has one, or is barred already.
+
+        Ending a run that was not sent needs this: a worker that read it before may be on the way to Databricks.
+        """
+        if self.seat_of(run_id, attempt) is not None or self.bar_of(run_id, attempt) is not None:
+            return self
+        recent = tuple(item for item in self.barred if abs(now - item.at) < _BARRED_FOR)[-_MOST_BARRED:]
+        return replace(self, barred=(*recent, Barred(run_id=run_id, attempt=attempt, at=now, why=why)))
 
     def be_patient(self, run_id: RunId, attempt: int, until: datetime) -> "Turnstile":
         """Return the turnstile with the time before which the attempt, which has a seat, is not to be sent again."""

@@ -10,12 +10,12 @@ from functions.core.model import PipelineKey, RunId
 from functions.core.reading import Reader, to_iso
 from functions.core.rows import Row, pack_row, unpack_row
 from functions.core.tokens import pipeline_of_run
-from functions.core.turnstile import Allowance, Pause, Queued, Seat, Turnstile
+from functions.core.turnstile import Allowance, Barred, Pause, Queued, Seat, Turnstile
 
 __all__ = ["turnstile_from_row", "turnstile_to_row"]
 
 _SCHEMA: Final = 1
-_KEYS: Final = ("seats", "day", "begun", "pauses", "allowances", "told", "queue", "next_start_at")
+_KEYS: Final = ("seats", "day", "begun", "pauses", "allowances", "told", "queue", "barred", "next_start_at")
 
 
 def turnstile_to_row(turnstile: Turnstile) -> Row:
@@ -33,6 +33,7 @@ def turnstile_to_row(turnstile: Turnstile) -> Row:
         ],
         "told": {pipeline: day.isoformat() for pipeline, day in turnstile.told.items()},
         "queue": [[item.pipeline, to_iso(item.since), to_iso(item.seen_at)] for item in turnstile.queue],
+        "barred": [[item.run_id, item.attempt, to_iso(item.at), item.why] for item in turnstile.barred],
         "next_start_at": _iso_or_none(turnstile.next_start_at),
     }
     text = json.dumps(document, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
@@ -58,6 +59,7 @@ def turnstile_from_row(row: Mapping[str, object]) -> Turnstile:
         allowances=tuple(_allowance(item) for item in _rows(root, "allowances", 5)),
         told={PipelineKey(name): _day(reader) for name, reader in root.child("told").children()},
         queue=tuple(_queued(item) for item in _rows(root, "queue", 3)),
+        barred=tuple(_barred(item) for item in _rows(root, "barred", 4)),
         next_start_at=_instant_or_none(root.child("next_start_at")),
     )
     if problems:
@@ -116,6 +118,11 @@ def _allowance(row: list[Reader]) -> Allowance:
         by=by.text(),
         at=at.instant(),
     )
+
+
+def _barred(row: list[Reader]) -> Barred:
+    run_id, attempt, at, why = row
+    return Barred(run_id=RunId(run_id.text()), attempt=attempt.integer(minimum=1), at=at.instant(), why=why.text())
 
 
 def _queued(row: list[Reader]) -> Queued:

@@ -47,7 +47,7 @@ def cancel_run(plane: ControlPlane, run_id: RunId, actor: Actor) -> Acted:
     if run.state is RunState.ENDED:
         return Acted(did=(*noted, f"ended it as {run.outcome}"), did_not=already)
     if run.databricks_run_id is None:
-        return Acted(did=noted, did_not=(*already, "ended it not yet: someone may be sending it this very moment"))
+        return Acted(did=noted, did_not=(*already, "ended it not yet: another worker is sending it"))
     return Acted(did=(*noted, f"asked Databricks to cancel run {run.databricks_run_id}"), did_not=already)
 
 

@@ -24,20 +24,19 @@ from functions.core.reasons import HoldReason, SkipReason
 from functions.core.run_transitions import persist_token, record_submitted
 from functions.core.turnstile import Refusal
 from functions.ports import Entry
-from functions.services.changes import change_arrivals, change_run
+from functions.services.changes import change_arrivals, change_run, read_run
 from functions.services.ending import fail_run, settle_run, skip_run
 from functions.services.outbox import publish_outbox
 from functions.services.plane import ControlPlane, Done, Progress, Wait
 from functions.services.situations import active_runs, count_waiting_runs
 from functions.services.telling import tell_held
-from functions.services.turnstile import be_patient, has_seat, look_at_turnstile, patience_s, refusal_of, take_seat
+from functions.services.turnstile import bar, be_patient, look_at_turnstile, patience_s, refusal_of, take_seat
 
 __all__ = ["advance_run", "cancel_active"]
 
 _AT_CAPACITY_S: Final = 15.0
 _WAIT_FOR_CANCEL_S: Final = 5.0
 _ROOM_IS_MADE_S: Final = 1.0
-_SEATED_WITHIN_S: Final = 10.0
 _NEVER_SENT: Final = "cancelled before it was sent to Databricks"
 _IN_ORDER: Final = frozenset({ConcurrencyPolicy.PARALLEL, ConcurrencyPolicy.QUEUE})
 
@@ -120,7 +119,7 @@ def _kept_waiting(plane: ControlPlane, entry: Entry[Run], pipeline: Pipeline | N
     if refusal.reason is HoldReason.AT_CAPACITY and pipeline is not None:
         policy = pipeline.concurrency.policy
         if policy is ConcurrencyPolicy.DROP and entry.value.attempt == 1:
-            return skip_run(plane, entry, SkipReason.DROPPED_WHILE_ACTIVE.sentence)
+            return _turn_away(plane, entry, SkipReason.DROPPED_WHILE_ACTIVE.sentence)
         if policy is ConcurrencyPolicy.SUPERSEDE:
             return _supersede(plane, entry, pipeline) or Wait(why="there is room for it now", seconds=_ROOM_IS_MADE_S)
     tell_held(plane, entry.value.pipeline, refusal, traceparent=entry.value.traceparent)
@@ -132,10 +131,25 @@ def _supersede(plane: ControlPlane, entry: Entry[Run], pipeline: Pipeline) -> Pr
     run = entry.value
     newer = [item.value for item in active_runs(plane, pipeline, but=run.id) if _rank(item.value) > _rank(run)]
     if newer:
-        return skip_run(plane, entry, f"superseded by the newer run {max(newer, key=_rank).id}")
+        return _turn_away(plane, entry, f"superseded by the newer run {max(newer, key=_rank).id}")
     if cancel_active(plane, pipeline, but=run):
         return Wait(why="the active run is being cancelled", seconds=_WAIT_FOR_CANCEL_S)
     return None
+
+
+def _turn_away(plane: ControlPlane, entry: Entry[Run], why: str) -> Progress:
+    """End a run as skipped, unless another worker has taken a seat for it meanwhile and is sending it."""
+    if not bar(plane, entry.value, why):
+        return Wait(why="another worker is sending it", seconds=_ROOM_IS_MADE_S)
+    return skip_run(plane, entry, why)
+
+
+def _end_barred(plane: ControlPlane, run: Run, why: str) -> Progress:
+    """End a run for whoever barred it, unless that worker lives and has ended it."""
+    entry = read_run(plane.ledger, run.id)
+    if (entry.value.attempt, entry.value.state) != (run.attempt, RunState.SUBMITTING):
+        return Done(what=why)
+    return (fail_run if entry.value.is_cancel_wanted else skip_run)(plane, entry, why)
 
 
 def _rank(run: Run) -> tuple[datetime, str]:
@@ -194,13 +208,11 @@ def _submit(plane: ControlPlane, entry: Entry[Run]) -> Progress:
 def _admit(plane: ControlPlane, entry: Entry[Run]) -> Progress | None:
     """Take a seat for the attempt; return what becomes of it if there is none, or if it is not to be sent (yet)."""
     run = entry.value
-    if run.cancel_wanted_at is not None and not has_seat(plane, run):
-        # Whoever read the run before the wish was written may be on the way to a seat, and to Databricks.
-        wait_s = _SEATED_WITHIN_S - (plane.clock.now() - run.cancel_wanted_at).total_seconds()
-        if 0 < wait_s <= _SEATED_WITHIN_S:
-            return Wait(why="someone may be sending it", seconds=wait_s)
+    if run.is_cancel_wanted and bar(plane, run, _NEVER_SENT):
         return fail_run(plane, entry, _NEVER_SENT)
     if (refusal := take_seat(plane, run)) is not None:
+        if refusal.barred_because is not None:
+            return _end_barred(plane, run, refusal.barred_because)
         return _kept_waiting(plane, entry, plane.pipelines.by_key.get(run.pipeline), refusal)
     if (wait_s := patience_s(plane, run)) > 0:
         return Wait(why="Databricks asked for patience", seconds=wait_s)

@@ -27,10 +27,10 @@ from functions.ports import Entry, OpenRun
 from functions.services.plane import ControlPlane
 
 __all__ = [
+    "bar",
     "be_patient",
     "candidate_of",
     "change_turnstile",
-    "has_seat",
     "is_kept_out",
     "leave_seat",
     "look_at_turnstile",
@@ -114,9 +114,14 @@ def take_seat(plane: ControlPlane, run: Run) -> Refusal | None:
     return admitted
 
 
-def has_seat(plane: ControlPlane, run: Run) -> bool:
-    """Return whether the run's current attempt has a seat; one that never had was never sent."""
-    return _read(plane).value.seat_of(run.id, run.attempt) is not None
+def bar(plane: ControlPlane, run: Run, why: str) -> bool:
+    """Return whether the run's current attempt was never sent, and sees to it that nobody sends it any more.
+
+    Who is refused the seat and who takes it may be two workers with the same run: the turnstile says which came first.
+    """
+    now = plane.clock.now()
+    turnstile = change_turnstile(plane, lambda current: current.bar(run.id, run.attempt, now, why))
+    return turnstile.bar_of(run.id, run.attempt) is not None
 
 
 def patience_s(plane: ControlPlane, run: Run) -> float:

@@ -230,6 +230,25 @@ def test_a_clock_that_jumps_back_does_not_stop_the_starts() -> None:
     assert admitted(ahead, candidate(), number=2, limits=slow).seated(A) == 2
 
 
+def test_a_barred_attempt_never_goes_and_one_with_a_seat_cannot_be_barred() -> None:
+    """Ending a run that was not sent, and sending it, exclude each other."""
+    barred = Turnstile().bar(run_id(), 1, NOON, "superseded")
+    seated = admitted(Turnstile(), candidate())
+
+    assert refused(barred, candidate(), number=0).barred_because == "superseded"
+    assert barred.bar(run_id(), 1, NOON, "again") is barred
+    assert seated.bar(run_id(), 1, NOON, "superseded") is seated
+    assert admitted(barred, candidate(), attempt=2).seated(A) == 1  # asked for by a person
+    assert turnstile_from_row(turnstile_to_row(barred)) == barred
+
+
+def test_what_was_barred_is_forgotten_after_a_day() -> None:
+    """No worker lives so long, and the row must not grow."""
+    barred = Turnstile().bar(run_id(A, 1), 1, NOON, "x").bar(run_id(A, 2), 1, NOON + timedelta(days=1), "y")
+
+    assert [item.why for item in barred.barred] == ["y"]
+
+
 def test_what_databricks_has_gets_a_seat_even_beyond_the_limit() -> None:
     seat = Seat(run_id=run_id(A, 7), attempt=3, pipeline=A, taken_at=NOON)
 
