@@ -38,12 +38,15 @@ def situation_of(plane: ControlPlane, pipeline: Pipeline) -> Situation:
 
 
 def situation_of_batch(plane: ControlPlane, pipeline: Pipeline) -> Situation:
-    """Return the situation in which held arrivals become a run, or stay held because no run may start now."""
+    """Return the situation in which held arrivals become a run, or stay held because no run may start now.
+
+    What is refused asks nothing else: in a storm each file comes here while its pipeline is full.
+    """
     refusal = refusal_of(plane, pipeline.key)
     is_full = refusal is not None and refusal.reason is HoldReason.AT_CAPACITY
-    if is_full and pipeline.concurrency.policy not in _WAITING_POLICIES:
-        refusal = None  # the policy says what becomes of new work
-    return replace(situation_of(plane, pipeline), refusal=refusal)
+    if refusal is None or (is_full and pipeline.concurrency.policy not in _WAITING_POLICIES):
+        return situation_of(plane, pipeline)  # if it is full, its policy says what becomes of new work
+    return replace(bare_situation(plane), refusal=refusal)
 
 
 def active_runs(plane: ControlPlane, pipeline: Pipeline, *, but: RunId | None = None) -> list[Entry[Run]]:

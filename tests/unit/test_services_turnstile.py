@@ -235,6 +235,22 @@ def test_a_start_and_an_end_cost_one_write_each() -> None:
     assert world.tables.partitions["marks", "turnstile"] - before == 10
 
 
+def test_a_file_that_comes_while_its_pipeline_is_full_costs_one_read_of_the_turnstile() -> None:
+    """No index and no run is read for it, and nobody is asked for a model."""
+    world = World(pipelines=make_pipelines(max_active=2))
+    for index in range(3):
+        world.deliver(make_blob(f"{index}.parquet"))
+    world.clock.advance(timedelta(seconds=1))
+    before, resolved = world.tables.partitions.copy(), world.workspace.calls.counts["workspace.resolve"]
+
+    world.deliver(make_blob("one-more.parquet"))
+
+    touched = world.tables.partitions - before
+    assert touched["marks", "turnstile"] == 1
+    assert {table for table, _ in touched} == {"arrivals", "pending", "marks"}
+    assert world.workspace.calls.counts["workspace.resolve"] == resolved
+
+
 def test_a_pipeline_that_storms_leaves_its_seats_to_who_waits() -> None:
     """One pipeline's storm does not keep another waiting for more than one of its runs."""
     world = with_training_data(World(pipelines=make_pipelines(limits="max_in_flight = 1")))
