@@ -7,6 +7,7 @@ from functions.triggers.http import http_functions
 from functions.triggers.pipelines import pipeline_functions
 from functions.triggers.queues import queue_functions
 from functions.triggers.reading import reading_functions
+from functions.triggers.replays import replay_functions
 from functions.triggers.timers import timer_functions
 from functions.wiring import load_configuration
 
@@ -15,6 +16,7 @@ app.register_functions(http_functions())
 app.register_functions(reading_functions())
 app.register_functions(acting_functions())
 app.register_functions(pipeline_functions())
+app.register_functions(replay_functions())
 
 # With a mistake in the configuration nothing listens: messages stay in their queues, untouched and uncounted, until
 # it is mended, and health is red with every mistake named (docs/decisions/0015).

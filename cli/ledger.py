@@ -12,8 +12,10 @@ from functions.adapters.blobs import BlobManifests
 from functions.adapters.storage import StorageAccount
 from functions.adapters.table_ledger import TableLedger
 from functions.adapters.tables import AzureTables
-from functions.core.ledger import Run
+from functions.core.ledger import Arrival, Run
+from functions.core.listing import ArrivalFilter, RunFilter
 from functions.core.model import PipelineKey, RunId
+from functions.services.listing import list_arrivals, list_arrivals_of_blob, list_runs, list_runs_of_blob
 from local.supervisor.settings import SYSTEM_CONTAINER, CloudSettings
 
 __all__ = ["BlobName", "Ledger", "open_ledger", "parse_blob_url"]
@@ -45,6 +47,27 @@ class Ledger:
         wanted = self.pipelines if pipeline is None else (pipeline,)
         return self.rows.runs(wanted, since=now - timedelta(days=days), until=now + timedelta(days=1), limit=limit)
 
+    def find_runs(
+        self,
+        wanted: RunFilter,
+        *,
+        pipeline: PipelineKey | None,
+        since: datetime | None,
+        blob: str | None,
+        limit: int,
+    ) -> Sequence[Run]:
+        """Return the runs that are wanted, the newest first; of a blob, those that it was assigned to."""
+        now = datetime.now(UTC)
+        if blob is not None:
+            return list_runs_of_blob(self.rows, _place(blob), wanted, pipeline=pipeline, since=since, limit=limit)
+        return list_runs(self.rows, read_pipelines(), wanted, pipeline=pipeline, since=since, limit=limit, now=now)
+
+    def find_arrivals(self, wanted: ArrivalFilter, *, blob: str | None, limit: int) -> Sequence[Arrival]:
+        """Return the arrivals that are wanted, the latest recorded first; of a blob, its versions."""
+        if blob is not None:
+            return list_arrivals_of_blob(self.rows, _place(blob), wanted, limit=limit)
+        return list_arrivals(self.rows, read_pipelines(), wanted, limit=limit, now=datetime.now(UTC))
+
     def run(self, run_id: RunId) -> Run | None:
         """Return a run as it stands now."""
         entry = self.rows.get_run(run_id)
@@ -59,6 +82,11 @@ def open_ledger(settings: CloudSettings) -> Ledger:
         manifests=BlobManifests(storage, container=SYSTEM_CONTAINER),
         pipelines=tuple(pipeline.key for pipeline in read_pipelines().pipelines),
     )
+
+
+def _place(url: str) -> tuple[str, str, str]:
+    name = parse_blob_url(url)
+    return name.account, name.container, name.path
 
 
 def parse_blob_url(url: str) -> BlobName:

@@ -5,29 +5,47 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.text import Text
 from rich.tree import Tree
 
 from cli.failures import CommandError
 from cli.ledger import BlobName, Ledger, open_ledger, parse_blob_url
 from cli.run_documents import arrival_document, model_version_of, run_document
+from cli.times import instant_of
 from cli.wording import counted, make_console, make_table
 from functions.core.errors import InvalidDocumentError, NotFoundError
 from functions.core.ledger import Arrival, Run
-from functions.core.model import PipelineKey
+from functions.core.listing import RUN_STATES, ArrivalFilter, RunFilter
+from functions.core.model import ArrivalState, PipelineKey
+from functions.core.reading import to_iso
 from local.cloud import Cloud
 
-__all__ = ["list_runs", "trace_blob", "trace_document"]
+__all__ = ["list_arrivals", "list_runs", "trace_blob", "trace_document"]
 
 _LONGEST_LINE = 20_000  # columns: reasons have up to 8,000 characters
 _RUNS_SEARCHED = 5000  # when a blob's own arrivals do not lead to its runs
 _COLOURS = {"completed": "green", "failed": "red", "cancelled": "yellow", "timed_out": "red", "skipped": "yellow"}
 
 
-def list_runs(*, pipeline: str | None, limit: int, as_json: bool) -> None:
+def list_runs(
+    *,
+    pipeline: str | None,
+    since: str | None,
+    state: str | None,
+    blob: str | None,
+    model: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
     """Print runs, the newest first."""
     ledger = open_ledger(Cloud().running_settings())
-    runs = ledger.runs(pipeline=_known(ledger, pipeline) if pipeline is not None else None, limit=limit)
+    key = _known(ledger, pipeline) if pipeline is not None else None
+    if state is not None and state not in RUN_STATES:
+        raise CommandError(f"--state: got {state!r}, expected one of {', '.join(dict.fromkeys(RUN_STATES))}")
+    runs = ledger.find_runs(
+        RunFilter(state=state, model=model), pipeline=key, since=instant_of("--since", since), blob=blob, limit=limit
+    )
     if as_json:
         for run in runs:
             typer.echo(json.dumps(run_document(run)))
@@ -44,6 +62,41 @@ def list_runs(*, pipeline: str | None, limit: int, as_json: bool) -> None:
             run.id, run.state.value, f"[{colour}]{outcome}[/{colour}]", str(run.attempt), model_version_of(run) or "",
             str(run.databricks_run_id or ""), run.created_at.strftime("%Y-%m-%d %H:%M:%S"), took,
         )  # fmt: skip
+    make_console().print(table)
+
+
+def list_arrivals(
+    *, pipeline: str | None, since: str | None, state: str | None, blob: str | None, limit: int, as_json: bool
+) -> None:
+    """Print arrivals, the latest recorded first."""
+    ledger = open_ledger(Cloud().running_settings())
+    if state is not None and state not in set(ArrivalState):
+        raise CommandError(f"--state: got {state!r}, expected one of {', '.join(ArrivalState)}")
+    wanted = ArrivalFilter(
+        pipeline=_known(ledger, pipeline) if pipeline is not None else None,
+        state=ArrivalState(state) if state is not None else None,
+        since=instant_of("--since", since),
+    )
+    found = ledger.find_arrivals(wanted, blob=blob, limit=limit)
+    if as_json:
+        for arrival in found:
+            typer.echo(json.dumps(arrival_document(arrival)))
+        return
+    if not found:
+        typer.echo("No arrival is known that is like this.")
+        return
+    table = make_table("Arrival", "Recorded", "State", "Pipeline", "Path", "Run or reason")
+    for arrival in found:
+        why = arrival.run_id or arrival.reason or ""
+        recorded = to_iso(arrival.recorded_at)
+        table.add_row(
+            arrival.id,
+            recorded,
+            arrival.state.value,
+            arrival.pipeline or "",
+            escape(arrival.blob.path),
+            escape(why[:120]),
+        )
     make_console().print(table)
 
 

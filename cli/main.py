@@ -23,6 +23,7 @@ _LOOK = "Look"
 _ACT = "Act"
 _SHIP = "Ship"
 
+RunArgument = Annotated[str, typer.Argument(help="The run's id, as `tidegate runs` shows it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
@@ -99,19 +100,45 @@ def runs(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line, one a run.")] = False,
     pipeline: Annotated[str | None, typer.Option(help="Only this pipeline's runs.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only runs whose cause is not older: 2026-03-01T00:00Z, or 7d.")
+    ] = None,
+    state: Annotated[str | None, typer.Option(help="Only runs in this state, or with this outcome.")] = None,
+    blob: Annotated[str | None, typer.Option(help="Only runs that a blob of this URL was assigned to.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only runs of this model, or of its version: NAME/VERSION.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most this many, the newest.")] = 100,
 ) -> None:
     """List runs, the newest first."""
     from cli.ledger_commands import list_runs
 
-    list_runs(pipeline=pipeline, limit=limit, as_json=as_json)
+    list_runs(pipeline=pipeline, since=since, state=state, blob=blob, model=model, limit=limit, as_json=as_json)
+
+
+@app.command(rich_help_panel=_LOOK)
+@plain_errors
+def arrivals(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line, one an arrival.")] = False,
+    pipeline: Annotated[str | None, typer.Option(help="Only arrivals that this pipeline wants.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only those recorded since: 2026-03-01T00:00Z, or 7d.")] = None,
+    state: Annotated[str | None, typer.Option(help="Only arrivals in this state.")] = None,
+    blob: Annotated[str | None, typer.Option(help="Only versions of the blob of this URL.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most this many, the latest.")] = 100,
+) -> None:
+    """List arrivals, the latest recorded first."""
+    from cli.ledger_commands import list_arrivals
+
+    list_arrivals(pipeline=pipeline, since=since, state=state, blob=blob, limit=limit, as_json=as_json)
 
 
 @app.command(rich_help_panel=_LOOK)
 @plain_errors
 def explain(
     event: Annotated[
-        Path, typer.Argument(help="A file with one event as Event Grid delivers it; - for standard input.")
+        str,
+        typer.Argument(
+            help="A file with one event as Event Grid delivers it; - for standard input; an arrival's or a run's id."
+        ),
     ],
     *,
     config: Annotated[Path | None, typer.Option(help="Another pipelines.toml.")] = None,
@@ -119,12 +146,77 @@ def explain(
     model_version: Annotated[
         str | None, typer.Option(help="The champion's version; with it the token is exactly the one to be sent.")
     ] = None,
+    at: Annotated[
+        str | None, typer.Option(help="When an arrival was recorded, if that is more than a month ago.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print what an event would start and why; starts nothing and needs no cloud."""
+    """Print what an event would start and why, or the story of an arrival or a run; starts nothing."""
+    from cli.entry_explanation import explain_entry, is_entry_id
     from cli.explain import explain_event
 
-    explain_event(event, config, environment=environment, model_version=model_version, as_json=as_json)
+    if is_entry_id(event):
+        explain_entry(event, at=at, as_json=as_json)
+    else:
+        explain_event(Path(event), config, environment=environment, model_version=model_version, as_json=as_json)
+
+
+@app.command("dead-letters", rich_help_panel=_LOOK)
+@plain_errors
+def dead_letters(
+    *,
+    prefix: Annotated[str, typer.Option(help="How their names begin: poison/2026-03-, or a subscription's name.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most this many, by name.")] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """List what was given up: events that Event Grid could not deliver, messages that nobody understood."""
+    from cli.acting_commands import list_dead_letters
+
+    list_dead_letters(prefix=prefix, limit=limit, as_json=as_json)
+
+
+@app.command(rich_help_panel=_ACT)
+@plain_errors
+def retry(run: RunArgument, *, as_json: AsJson = False) -> None:
+    """Begin the next attempt of a run that did not complete: a new Databricks run, the same files and model."""
+    from cli.acting_commands import act_on_run
+
+    act_on_run("retry", run, as_json=as_json)
+
+
+@app.command(rich_help_panel=_ACT)
+@plain_errors
+def cancel(run: RunArgument, *, as_json: AsJson = False) -> None:
+    """Have a run end as cancelled, wherever it stands."""
+    from cli.acting_commands import act_on_run
+
+    act_on_run("cancel", run, as_json=as_json)
+
+
+@app.command(rich_help_panel=_ACT)
+@plain_errors
+def repair(run: RunArgument, *, as_json: AsJson = False) -> None:
+    """Have the failed tasks of a run's Databricks run done again, as the run's next attempt."""
+    from cli.acting_commands import act_on_run
+
+    act_on_run("repair", run, as_json=as_json)
+
+
+@app.command(rich_help_panel=_ACT)
+@plain_errors
+def replay(
+    target: Annotated[str, typer.Argument(help="An arrival's id, a run's id, or a dead letter's name.")],
+    *,
+    at: Annotated[
+        str | None, typer.Option(help="When an arrival was recorded, if that is more than a month ago.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="A name for this replay: under one name it is done once.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send what was ignored, failed or given up the same way again; nothing is done twice."""
+    from cli.acting_commands import replay as send_again
+
+    send_again(target, at=at, key=key, as_json=as_json)
 
 
 @app.command(rich_help_panel=_LOOK)

@@ -1,6 +1,6 @@
 """Says what the control plane needs from the outside, in verbs of its own domain."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,6 +21,7 @@ from functions.core.model import (
     PipelineKey,
     RunId,
 )
+from functions.core.replays import Replay
 from functions.core.scores import ScoresManifest
 from functions.core.signal_records import SignalMark, SignalRecord
 from functions.core.turnstile import Turnstile
@@ -36,6 +37,7 @@ __all__ = [
     "ManifestStore",
     "ModelRegistry",
     "OpenRun",
+    "OperationLog",
     "Quarantine",
     "QuarantinedMessage",
     "RunLedger",
@@ -168,12 +170,28 @@ class RunLedger(Protocol):
         """Remove an index row whose run is over, or was never made."""
         ...
 
-    def runs(self, pipelines: Sequence[PipelineKey], *, since: datetime, until: datetime, limit: int) -> Sequence[Run]:
+    def runs(
+        self,
+        pipelines: Sequence[PipelineKey],
+        *,
+        since: datetime,
+        until: datetime,
+        limit: int,
+        where: Callable[[Run], bool] | None = None,
+    ) -> Sequence[Run]:
         """Return runs of these pipelines whose cause lies in [since, until), newest first."""
         ...
 
-    def arrivals(self, *, since: datetime, limit: int) -> Sequence[Arrival]:
-        """Return arrivals recorded since then, newest first; reads everything: for people, not for the hot path."""
+    def arrivals(
+        self,
+        pipelines: Sequence[PipelineKey | None],
+        *,
+        since: datetime,
+        until: datetime,
+        limit: int,
+        where: Callable[[Arrival], bool] | None = None,
+    ) -> Sequence[Arrival]:
+        """Return arrivals of these pipelines (None: of none) recorded in [since, until), newest first."""
         ...
 
     def claim_request(self, request: ClaimedRequest) -> ClaimedRequest:
@@ -326,6 +344,29 @@ class Quarantine(Protocol):
 
     def keep(self, name: str, document: Mapping[str, object]) -> str:
         """Return the blob's URL; keeping the same message again changes nothing."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """Return a blob that was kept here, by us or by Event Grid; raises NotFoundError."""
+        ...
+
+    def list(self, prefix: str, *, limit: int) -> Sequence[tuple[str, datetime]]:
+        """Return the first `limit` names with this prefix, in their order, and when each was kept."""
+        ...
+
+
+class OperationLog(Protocol):
+    """Keeps what operators asked for: replays under their ids.
+
+    Raises `LedgerUnavailableError` (transient) when the store does not answer.
+    """
+
+    def claim_replay(self, replay: Replay) -> Replay:
+        """Return the replay that was first asked for under this id."""
+        ...
+
+    def finish_replay(self, replay: Replay) -> None:
+        """Write down what came of a replay; the first account of it stays."""
         ...
 
 

@@ -87,12 +87,14 @@ def control_plane() -> "ControlPlane":
 
 
 def _build(settings: Settings, pipelines: Pipelines) -> "ControlPlane":
-    from functions.adapters.blobs import BlobInputs, BlobManifests, BlobQuarantine
+    from functions.adapters.blobs import BlobInputs, BlobManifests
     from functions.adapters.clock import SystemClock
     from functions.adapters.databricks import DatabricksJobs, DatabricksModels, Workspace
+    from functions.adapters.dead_letters import BlobDeadLetters
     from functions.adapters.event_grid import EventGridCompletions
     from functions.adapters.storage import StorageAccount
     from functions.adapters.table_ledger import TableLedger
+    from functions.adapters.table_operations import TableOperations
     from functions.adapters.table_signals import TableSignals
     from functions.adapters.tables import AzureTables
     from functions.adapters.work_queue import StorageWorkQueue
@@ -113,6 +115,7 @@ def _build(settings: Settings, pipelines: Pipelines) -> "ControlPlane":
         environment=settings.environment,
         account=settings.storage.account,
         pipelines=pipelines,
+        operations=TableOperations(tables),
         ledger=TableLedger(tables),
         signals=TableSignals(tables),
         submitter=DatabricksJobs(workspace, environment=settings.environment),
@@ -125,7 +128,7 @@ def _build(settings: Settings, pipelines: Pipelines) -> "ControlPlane":
             key=settings.eventgrid_topic_key,
             client_id=settings.azure_client_id,
         ),
-        quarantine=BlobQuarantine(storage, container=_DEADLETTER),
+        quarantine=BlobDeadLetters(storage, container=_DEADLETTER),
         telemetry=_telemetry(settings),
         clock=SystemClock(),
         are_roles_required=settings.are_roles_required,

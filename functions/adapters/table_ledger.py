@@ -11,7 +11,7 @@ An index row is written before the row that needs it and removed after, so a cra
 too many, never one too few; readers of an index know that.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Final
@@ -197,12 +197,27 @@ class TableLedger:
         """Remove an index row whose run is over, or was never made."""
         self._open.delete(_OPEN, run.run_id, run.version)
 
-    def runs(self, pipelines: Sequence[PipelineKey], *, since: datetime, until: datetime, limit: int) -> Sequence[Run]:
+    def runs(
+        self,
+        pipelines: Sequence[PipelineKey],
+        *,
+        since: datetime,
+        until: datetime,
+        limit: int,
+        where: Callable[[Run], bool] | None = None,
+    ) -> Sequence[Run]:
         """Return runs of these pipelines whose cause lies in [since, until), newest first."""
-        found = [run for pipeline in pipelines for run in self._newest_runs(pipeline, since, until, limit)]
+        found = [run for pipeline in pipelines for run in self._newest_runs(pipeline, since, until, limit, where)]
         return sorted(found, key=lambda run: (run.cause.at, run.id), reverse=True)[:limit]
 
-    def _newest_runs(self, pipeline: PipelineKey, since: datetime, until: datetime, limit: int) -> list[Run]:
+    def _newest_runs(
+        self,
+        pipeline: PipelineKey,
+        since: datetime,
+        until: datetime,
+        limit: int,
+        where: Callable[[Run], bool] | None,
+    ) -> list[Run]:
         """Return the newest runs of a pipeline, reading backwards in windows that double while they stay empty."""
         found: list[Run] = []
         end, width = until, _FIRST_WINDOW
@@ -215,15 +230,24 @@ class TableLedger:
                 limit=_EVERYTHING,
             )
             window = [run_from_row(row.values) for row in rows]
-            found += [run for run in window if start <= run.cause.at < end]
+            found += [run for run in window if start <= run.cause.at < end and (where is None or where(run))]
             end, width = start, min(width * 2, _LONGEST_WINDOW)
         return found
 
-    def arrivals(self, *, since: datetime, limit: int) -> Sequence[Arrival]:
-        """Return arrivals recorded since then, newest first."""
+    def arrivals(
+        self,
+        pipelines: Sequence[PipelineKey | None],
+        *,
+        since: datetime,
+        until: datetime,
+        limit: int,
+        where: Callable[[Arrival], bool] | None = None,
+    ) -> Sequence[Arrival]:
+        """Return arrivals of these pipelines recorded in [since, until), newest first."""
         rows = self._arrivals.scan("recorded_at", to_iso(since), limit=_EVERYTHING)
         found = sorted((arrival_from_row(row.values) for row in rows), key=lambda arrival: arrival.recorded_at)
-        return found[::-1][:limit]
+        wanted = (arrival for arrival in found[::-1] if arrival.recorded_at < until and arrival.pipeline in pipelines)
+        return [arrival for arrival in wanted if where is None or where(arrival)][:limit]
 
     def claim_request(self, request: ClaimedRequest) -> ClaimedRequest:
         """Return the request that was first made under this id."""

@@ -177,7 +177,9 @@ def _mark_arrivals(plane: ControlPlane, run: Run, event: CompletionEvent, manife
     if manifest is not None:
         blobs = [file.blob for file in manifest.files if file.arrival_id is not None]
     else:  # it was lost: a scan, which is slow and finds them all the same
-        recorded = plane.ledger.arrivals(since=datetime(1970, 1, 1, tzinfo=UTC), limit=_EVERYTHING)
+        recorded = plane.ledger.arrivals(
+            [run.pipeline], since=datetime(1970, 1, 1, tzinfo=UTC), until=now + timedelta(days=1), limit=_EVERYTHING
+        )
         blobs = [arrival.blob for arrival in recorded if arrival.run_id == run.id or arrival.id in run.arrivals]
     change_arrivals(plane.ledger, blobs, mark)
 

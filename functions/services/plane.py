@@ -14,6 +14,7 @@ from functions.ports import (
     InputStore,
     ManifestStore,
     ModelRegistry,
+    OperationLog,
     Quarantine,
     RunLedger,
     RunSubmitter,
@@ -33,6 +34,7 @@ class ControlPlane:
     account: str  # the storage account that is watched and that keeps the manifests
     pipelines: Pipelines
     ledger: RunLedger
+    operations: OperationLog
     signals: SignalLedger
     submitter: RunSubmitter
     models: ModelRegistry

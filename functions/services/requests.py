@@ -1,9 +1,9 @@
 """Answers people and systems that ask for runs, or for what became of them."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from hashlib import sha256
-from typing import Final, assert_never
+from typing import assert_never
 
 from functions.core.access import Actor
 from functions.core.decided import Decision, Hold, Skip, StartRun
@@ -12,7 +12,7 @@ from functions.core.errors import InvalidRequestError, Problem
 from functions.core.explain import explain
 from functions.core.freezing import freeze
 from functions.core.ledger import Run
-from functions.core.model import PipelineKey, RunId, RunRequested
+from functions.core.model import RunId, RunRequested
 from functions.core.requests import parse_run_request
 from functions.ports import ClaimedRequest
 from functions.services.changes import read_run
@@ -20,10 +20,7 @@ from functions.services.decided_runs import find_files, write_decided_run
 from functions.services.plane import ControlPlane
 from functions.services.situations import situation_of
 
-__all__ = ["explain_request", "list_runs", "request_run", "show_run"]
-
-_LISTED_BACK_TO: Final = timedelta(days=366)
-_LONGEST_LISTED_BACK_TO: Final = timedelta(days=5 * 366)  # the ledger is read month by month
+__all__ = ["explain_request", "request_run", "show_run"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,18 +113,3 @@ def _fingerprint(event: RunRequested) -> str:
 def show_run(plane: ControlPlane, run_id: RunId) -> Run:
     """Return a run; raises UnknownRunError."""
     return read_run(plane.ledger, run_id).value
-
-
-def list_runs(plane: ControlPlane, *, pipeline: PipelineKey | None, since: datetime | None, limit: int) -> list[Run]:
-    """Return runs, newest first.
-
-    Raises:
-        UnknownPipelineError: There is no such pipeline.
-        InvalidRequestError: `since` is longer ago than the ledger is read.
-    """
-    keys = list(plane.pipelines.by_key) if pipeline is None else [plane.pipelines.get(pipeline).key]
-    now = plane.clock.now()
-    if since is not None and since < now - _LONGEST_LISTED_BACK_TO:
-        raise InvalidRequestError([Problem("since", repr(since.isoformat()), "a time within the last five years")])
-    until = now + timedelta(days=1)  # clocks differ a little, and a slot may fire a moment early
-    return list(plane.ledger.runs(keys, since=since or now - _LISTED_BACK_TO, until=until, limit=limit))

@@ -12,8 +12,10 @@ from functions.services.plane import ControlPlane
 __all__ = ["retry_run"]
 
 
-def retry_run(plane: ControlPlane, run_id: RunId, actor: Actor) -> Acted:
+def retry_run(plane: ControlPlane, run_id: RunId, actor: Actor, *, note: str | None = None) -> Acted:
     """Begin the next attempt; one that is under way already stays as it is, and is seen to be moving.
+
+    `note` says in the run's history why, if it is more than that someone asked for it.
 
     Raises:
         UnknownRunError: There is no such run.
@@ -32,7 +34,7 @@ def retry_run(plane: ControlPlane, run_id: RunId, actor: Actor) -> Acted:
     entry = change_run(
         plane.ledger,
         entry,
-        lambda run: begin_next_attempt(run, plane.clock.now(), after=attempt, reason=f"asked for by {actor}"),
+        lambda run: begin_next_attempt(run, plane.clock.now(), after=attempt, reason=note or f"asked for by {actor}"),
     )
     # A crash before this line: the reconciler finds the run in the index of open ones.
     if entry.value.outcome is not Outcome.COMPLETED:

@@ -1,12 +1,16 @@
-"""Answers over HTTP those who look: runs and what became of them."""
+"""Answers over HTTP those who look: runs, arrivals, and what became of them."""
 
 import azure.functions as func
 
 from functions.core.access import Role
-from functions.core.model import PipelineKey
+from functions.core.errors import NotFoundError, Problem
+from functions.core.listing import RUN_STATES, ArrivalFilter, RunFilter, parse_blob_place
+from functions.core.model import ArrivalId, ArrivalState, PipelineKey
 from functions.triggers.answers import Query, admit, answer, as_json, run_id_in
 
 __all__ = ["reading_functions"]
+
+_ID_CHARACTERS = 64
 
 
 def reading_functions() -> func.Blueprint:
@@ -16,7 +20,7 @@ def reading_functions() -> func.Blueprint:
     @blueprint.function_name("list_runs")
     @blueprint.route(route="runs", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
     def list_runs(req: func.HttpRequest) -> func.HttpResponse:
-        """List runs, newest first: `?pipeline=`, `?since=`, `?limit=`."""
+        """List runs, newest first: `?pipeline=`, `?since=`, `?state=`, `?blob=`, `?model=`, `?limit=`."""
         return answer(lambda: _list_runs(req))
 
     @blueprint.function_name("show_run")
@@ -25,19 +29,38 @@ def reading_functions() -> func.Blueprint:
         """Show one run."""
         return answer(lambda: _show_run(req))
 
+    @blueprint.function_name("list_arrivals")
+    @blueprint.route(route="arrivals", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
+    def list_arrivals(req: func.HttpRequest) -> func.HttpResponse:
+        """List arrivals, the latest recorded first: `?pipeline=`, `?since=`, `?state=`, `?blob=`, `?limit=`."""
+        return answer(lambda: _list_arrivals(req))
+
+    @blueprint.function_name("show_arrival")
+    @blueprint.route(route="arrivals/{id}", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
+    def show_arrival(req: func.HttpRequest) -> func.HttpResponse:
+        """Show one arrival, and what would be decided about it now; `?at=` finds one of more than a month ago."""
+        return answer(lambda: _show_arrival(req))
+
     return blueprint
 
 
 def _list_runs(req: func.HttpRequest) -> func.HttpResponse:
     from functions.core.ledger_rows import run_to_public_json
-    from functions.services.requests import list_runs
+    from functions.services.listing import list_runs, list_runs_of_blob
 
     plane, _ = admit(req, Role.READER)
     query = Query(req)
     since, limit, name = query.instant("since"), query.limit(), query.text("pipeline")
+    wanted = RunFilter(state=query.one_of("state", RUN_STATES), model=query.text("model"))
+    place = _place(query)
     query.check()
-    runs = list_runs(plane, pipeline=PipelineKey(name) if name else None, since=since, limit=limit)
-    return as_json(200, {"runs": [run_to_public_json(run) for run in runs]})
+    pipeline = plane.pipelines.get(PipelineKey(name)).key if name else None
+    if place is not None:
+        found = list_runs_of_blob(plane.ledger, place, wanted, pipeline=pipeline, since=since, limit=limit)
+    else:
+        now = plane.clock.now()
+        found = list_runs(plane.ledger, plane.pipelines, wanted, pipeline=pipeline, since=since, limit=limit, now=now)
+    return as_json(200, {"runs": [run_to_public_json(run) for run in found]})
 
 
 def _show_run(req: func.HttpRequest) -> func.HttpResponse:
@@ -46,3 +69,50 @@ def _show_run(req: func.HttpRequest) -> func.HttpResponse:
 
     plane, _ = admit(req, Role.READER)
     return as_json(200, run_to_public_json(show_run(plane, run_id_in(req))))
+
+
+def _list_arrivals(req: func.HttpRequest) -> func.HttpResponse:
+    from functions.core.ledger_rows import arrival_to_public_json
+    from functions.services.listing import list_arrivals, list_arrivals_of_blob
+
+    plane, _ = admit(req, Role.READER)
+    query = Query(req)
+    since, limit, name = query.instant("since"), query.limit(), query.text("pipeline")
+    state = query.one_of("state", tuple(ArrivalState))
+    place = _place(query)
+    query.check()
+    wanted = ArrivalFilter(
+        pipeline=PipelineKey(name) if name else None,
+        state=None if state is None else ArrivalState(state),
+        since=since,
+    )
+    if place is not None:
+        found = list_arrivals_of_blob(plane.ledger, place, wanted, limit=limit)
+    else:
+        found = list_arrivals(plane.ledger, plane.pipelines, wanted, limit=limit, now=plane.clock.now())
+    return as_json(200, {"arrivals": [arrival_to_public_json(arrival) for arrival in found]})
+
+
+def _show_arrival(req: func.HttpRequest) -> func.HttpResponse:
+    from functions.core.ledger_rows import arrival_to_public_json
+    from functions.services.listing import explain_arrival, find_arrival
+
+    plane, _ = admit(req, Role.READER)
+    arrival_id = req.route_params.get("id", "")
+    if len(arrival_id) != _ID_CHARACTERS:
+        raise NotFoundError(f"looking for arrival {arrival_id[:64]!r}", "an arrival's id has 64 characters")
+    query = Query(req)
+    at = query.instant("at")
+    query.check()
+    entry = find_arrival(plane.ledger, plane.pipelines, ArrivalId(arrival_id), at=at, now=plane.clock.now())
+    explanation = explain_arrival(entry.value, plane.pipelines, environment=plane.environment, account=plane.account)
+    return as_json(200, {**arrival_to_public_json(entry.value), **explanation})
+
+
+def _place(query: Query) -> tuple[str, str, str] | None:
+    url = query.text("blob")
+    place = None if url is None else parse_blob_place(url)
+    if url is not None and place is None:
+        expected = "https://<account>.blob.core.windows.net/<container>/<path>, percent-encoded, without a query"
+        query.problems.append(Problem("blob", "another text", expected))  # it may carry a signature
+    return place

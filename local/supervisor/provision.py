@@ -17,7 +17,7 @@ __all__ = ["QUEUES", "TABLES", "main", "provision"]
 QUEUES = (
     "arrivals", "arrivals-poison", "dispatch", "dispatch-poison", "completions", "completions-poison",
 )  # fmt: skip
-TABLES = tuple(f"tidegate{name}" for name in ("arrivals", "pending", "runs", "open", "marks"))
+TABLES = tuple(f"tidegate{name}" for name in ("arrivals", "pending", "runs", "open", "marks", "operations"))
 
 
 def provision(settings: CloudSettings) -> None:

@@ -284,7 +284,7 @@ def test_arrivals_are_listed_newest_first_since_a_time(ledger: TableLedger) -> N
     for minute, name in ((0, "a"), (1, "b"), (2, "c")):
         ledger.record_arrival(make_arrival(make_blob(name), at=NOON + timedelta(minutes=minute)))
 
-    found = ledger.arrivals(since=NOON + timedelta(minutes=1), limit=10)
+    found = ledger.arrivals([PIPELINE], since=NOON + timedelta(minutes=1), until=NOON + timedelta(1), limit=10)
 
     assert [arrival.blob.path for arrival in found] == ["flights/new/c", "flights/new/b"]
 

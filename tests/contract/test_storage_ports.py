@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from functions.adapters.blobs import BlobInputs, BlobManifests, BlobQuarantine
+from functions.adapters.blobs import BlobInputs, BlobManifests
+from functions.adapters.dead_letters import BlobDeadLetters
 from functions.adapters.storage import StorageAccount
 from functions.adapters.work_queue import StorageWorkQueue
 from functions.core.errors import InvalidDocumentError, NotFoundError
@@ -200,7 +201,7 @@ def test_a_listing_is_sorted_bounded_and_without_empty_blobs(inputs: Inputs) -> 
 
 @pytest.fixture
 def quarantine(storage: StorageAccount | None) -> Quarantine:
-    return InMemoryQuarantine() if storage is None else BlobQuarantine(storage, container=fresh_name("deadletter"))
+    return InMemoryQuarantine() if storage is None else BlobDeadLetters(storage, container=fresh_name("deadletter"))
 
 
 def test_a_quarantined_message_stays_as_it_was_first_kept(
@@ -215,3 +216,18 @@ def test_a_quarantined_message_stays_as_it_was_first_kept(
         container, path = first.split("/", 4)[3:]
         kept = storage.blobs().get_blob_client(container, path).download_blob().readall()
         assert json.loads(kept) == {"reason": "first"}
+
+
+def test_what_was_kept_is_read_and_listed_by_name(quarantine: Quarantine) -> None:
+    assert list(quarantine.list("", limit=5)) == []
+    for name in ("poison/b.json", "poison/a.json", "other/c.json"):
+        quarantine.keep(name, {"name": name})
+
+    listed = quarantine.list("poison/", limit=5)
+
+    assert [name for name, _ in listed] == ["poison/a.json", "poison/b.json"]
+    assert all(kept_at.tzinfo is not None for _, kept_at in listed)
+    assert len(quarantine.list("", limit=1)) == 1
+    assert json.loads(quarantine.read("other/c.json")) == {"name": "other/c.json"}
+    with pytest.raises(NotFoundError):
+        quarantine.read("none.json")

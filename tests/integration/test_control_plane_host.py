@@ -7,19 +7,30 @@ from collections.abc import Iterator
 
 import pytest
 
-from functions.core.model import ArrivalState, Outcome
+from functions.core.ledger import Run
+from functions.core.model import ArrivalState, Outcome, RunId
 from tests.support.azurite import ACCOUNT
 from tests.support.functions_host import functions_host_running, until
 from tests.support.plane_cloud import _APP, PlaneCloud, plane_cloud
 
 pytestmark = pytest.mark.integration
 
-READING = {"health", "health_details", "list_pipelines", "list_runs", "show_run"}
+READING = {
+    "health",
+    "health_details",
+    "list_arrivals",
+    "list_dead_letters",
+    "list_pipelines",
+    "list_runs",
+    "show_arrival",
+    "show_run",
+}
 ACTING = {
     "allow_runs",
     "cancel_run",
     "pause_pipeline",
     "repair_run",
+    "replay",
     "request_run",
     "resume_pipeline",
     "retry_run",
@@ -257,6 +268,63 @@ def test_the_worker_is_killed_and_nothing_is_lost(cloud: PlaneCloud) -> None:
 
     assert {run.outcome for run in runs} == {Outcome.COMPLETED}
     assert all(cloud.databricks_runs(str(run.token)) == 1 for run in runs)
+
+
+def test_a_failed_run_is_repaired_on_the_same_databricks_run(cloud: PlaneCloud) -> None:
+    """R27: the notebook fails in its first attempt only; the repair is the run's second attempt."""
+    cloud.upload("raises_once.parquet")
+    failed = cloud.ended(cloud.run_of("raises_once.parquet").id)
+    assert (failed.outcome, failed.attempt) == (Outcome.FAILED, 1)
+
+    status, document = cloud.api("POST", f"/runs/{failed.id}/repair")
+    repaired = cloud.ended(failed.id, attempt=2)
+
+    assert (status, document["did_not"]) == (202, [])
+    assert (repaired.outcome, repaired.attempt) == (Outcome.COMPLETED, 2)
+    assert repaired.databricks_run_id == failed.databricks_run_id
+    assert repaired.manifest == failed.manifest
+
+
+def test_a_run_is_cancelled_and_its_file_replayed(cloud: PlaneCloud) -> None:
+    """R08, R74."""
+    cloud.upload("sleeps.parquet")
+    run = cloud.run_of("sleeps.parquet")
+    until(lambda: cloud.ledger.get_run(run.id).value.databricks_run_id, what="the Databricks run")  # type: ignore[union-attr] # it was there
+
+    status, said = cloud.api("POST", f"/runs/{run.id}/cancel")
+    cancelled = cloud.ended(run.id)
+    again, _ = cloud.api("POST", f"/runs/{run.id}/cancel")
+    (arrival,) = cloud.ledger.arrivals_of_path(ACCOUNT, "input", "flights/new/sleeps.parquet")
+    replayed, what = cloud.api("POST", "/replays", {"arrival": arrival.value.id})
+    retried = until(lambda: _of_attempt(cloud, run.id, 2), what="the second attempt")
+
+    assert (status, again, cancelled.outcome) == (202, 202, Outcome.CANCELLED)
+    assert said["did"][0] == "noted that it is to be cancelled"
+    assert (replayed, what["did_not"]) == (200, [])
+    assert retried is not None
+    cloud.api("POST", f"/runs/{retried.id}/cancel")
+    assert cloud.ended(run.id, attempt=2).outcome is Outcome.CANCELLED
+
+
+def _of_attempt(cloud: PlaneCloud, run_id: RunId, attempt: int) -> Run | None:
+    entry = cloud.ledger.get_run(run_id)
+    return None if entry is None or entry.value.attempt < attempt else entry.value
+
+
+def test_a_message_that_nobody_understood_is_listed_and_replayed(cloud: PlaneCloud) -> None:
+    queue = cloud.queues.get_queue_client("arrivals")
+    queue.send_message(base64.b64encode(b"neither is this an event").decode())
+    until(
+        lambda: [message for message in cloud.ledger.quarantined(limit=10) if "24 characters" in message.reason],
+        what="the quarantined message",
+    )
+
+    status, document = cloud.api("GET", "/dead-letters?prefix=poison/")
+    letter = next(item for item in document["dead_letters"] if "24 characters" in (item["reason"] or ""))
+    replayed, what = cloud.api("POST", "/replays", {"dead_letter": letter["name"]})
+
+    assert (status, replayed) == (200, 200)
+    assert "JSON" in what["did_not"][0]
 
 
 def test_with_a_setting_missing_health_is_red_and_nothing_listens(cloud: PlaneCloud) -> None:

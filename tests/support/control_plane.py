@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from functions.adapters.table_operations import TableOperations
 from functions.adapters.table_signals import TableSignals
 from functions.core.completion import CompletionEvent
 from functions.core.databricks_states import status_of
@@ -178,6 +179,7 @@ class World:
         self.clock = FixedClock()
         self.tables = InMemoryTables(self.faults)
         self.ledger = make_ledger(self.tables)
+        self.operations = TableOperations(self.tables)
         self.signals = TableSignals(self.tables)
         self.queue = InMemoryQueue(self.clock, self.faults)
         self.workspace = InMemoryWorkspace(faults=self.faults)
@@ -197,6 +199,7 @@ class World:
             account=ACCOUNT,
             pipelines=self.pipelines,
             ledger=self.ledger,
+            operations=self.operations,
             signals=self.signals,
             submitter=self.workspace,
             models=self.workspace,

@@ -29,6 +29,7 @@ READS = (
     ".list_versions",
     ".active",
     ".latest_repair",
+    ".list",
 )
 
 

@@ -5,6 +5,7 @@ a call that never arrived, raising after one is an answer that was lost, and in 
 """
 
 import itertools
+import json
 import math
 import re
 import threading
@@ -377,6 +378,18 @@ class InMemoryQuarantine:
         with self.calls.effect("quarantine.keep"):
             self.documents.setdefault(name, document)
         return f"https://tidegatelocal.blob.core.windows.net/deadletter/{name}"
+
+    def read(self, name: str) -> bytes:
+        with self.calls.effect("quarantine.read"):
+            found = self.documents.get(name)
+        if found is None:
+            raise NotFoundError(f"reading {name}", "BlobNotFound")
+        return json.dumps(found).encode()
+
+    def list(self, prefix: str, *, limit: int) -> Sequence[tuple[str, datetime]]:
+        with self.calls.effect("quarantine.list"):
+            names = sorted(name for name in self.documents if name.startswith(prefix))
+        return [(name, datetime(2026, 3, 1, tzinfo=UTC)) for name in names[:limit]]
 
 
 class InMemoryPublisher:

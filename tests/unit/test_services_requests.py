@@ -8,13 +8,15 @@ import pytest
 from functions.core.decided import Skip
 from functions.core.errors import InvalidRequestError, UnknownPipelineError, UnknownRunError
 from functions.core.ledger import Run
+from functions.core.listing import RunFilter
 from functions.core.model import BlobVersion, Outcome, PipelineKey, RunId, RunState
 from functions.core.reasons import SkipReason
 from functions.services import decided_runs
 from functions.services.health import check_health, health_of
+from functions.services.listing import list_runs
 from functions.services.quarantine import quarantine_message
 from functions.services.reconcile import reconcile
-from functions.services.requests import explain_request, list_runs, request_run, show_run
+from functions.services.requests import explain_request, request_run, show_run
 from functions.services.schedule import fire_schedule
 from tests.support.control_plane import ACCOUNT, SCORING, TRAINING, World, make_blob
 
@@ -220,7 +222,9 @@ def test_runs_are_listed_newest_first() -> None:
     for day in (1, 3, 2):
         world.deliver(make_blob(f"{day}.parquet"), at=datetime(2026, 2, day, tzinfo=UTC))
 
-    found = list_runs(world.plane, pipeline=SCORING, since=None, limit=2)
+    found = list_runs(
+        world.ledger, world.pipelines, RunFilter(), pipeline=SCORING, since=None, limit=2, now=world.clock.now()
+    )
 
     assert [run.cause.at.day for run in found] == [3, 2]
 
@@ -231,7 +235,15 @@ def test_what_is_unknown_is_said() -> None:
     with pytest.raises(UnknownRunError):
         show_run(world.plane, RunId("flight_delay_scoring-20260101T000000Z-0123456789ab"))
     with pytest.raises(UnknownPipelineError):
-        list_runs(world.plane, pipeline=PipelineKey("nobody"), since=None, limit=1)
+        list_runs(
+            world.ledger,
+            world.pipelines,
+            RunFilter(),
+            pipeline=PipelineKey("nobody"),
+            since=None,
+            limit=1,
+            now=world.clock.now(),
+        )
 
 
 def test_a_poison_message_is_kept_with_its_reason_once() -> None:

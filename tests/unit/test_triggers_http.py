@@ -1,13 +1,18 @@
 """Tests how the API reads its query parameters."""
 
+import base64
 import json
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import cast
 
 import azure.functions as func
 import pytest
 
-from functions.triggers import acting, answers, http, reading
+from functions.core.model import RunId
+from functions.services.quarantine import quarantine_message
+from functions.services.reconcile import reconcile
+from functions.triggers import acting, answers, http, reading, replays
 from tests.support.control_plane import ACCOUNT, SCORING, World, make_blob
 
 BODY = {"pipeline": SCORING, "files": [f"https://{ACCOUNT}.blob.core.windows.net/input/{make_blob().path}"]}
@@ -86,3 +91,196 @@ def test_runs_of_the_last_five_years_are_looked_for(world: World) -> None:
     status, _ = call("list_runs", "GET", "", {"since": "2021-03-02T00:00:00Z"})
 
     assert status == 200
+
+
+def ask(
+    function: str,
+    method: str = "GET",
+    *,
+    route: dict[str, str] | None = None,
+    body: object = None,
+    query: dict[str, str] | None = None,
+) -> tuple[int, dict[str, object]]:
+    """Have any function answer, without a signed-in caller."""
+    return as_caller(None, function, method, route=route, body=body, query=query)
+
+
+def as_caller(
+    principal: str | None,
+    function: str,
+    method: str = "GET",
+    *,
+    route: dict[str, str] | None = None,
+    body: object = None,
+    query: dict[str, str] | None = None,
+) -> tuple[int, dict[str, object]]:
+    app = func.FunctionApp()
+    modules = (http.http_functions, reading.reading_functions, acting.acting_functions, replays.replay_functions)
+    for functions in modules:
+        app.register_functions(functions())
+    found = next(item for item in app.get_functions() if item.get_function_name() == function)
+    request = func.HttpRequest(
+        method=method,
+        url="https://tidegate.azurewebsites.net/api/x/y",
+        params=query or {},
+        route_params=route or {},
+        headers={} if principal is None else {"X-MS-CLIENT-PRINCIPAL": principal},
+        body=json.dumps(body).encode(),
+    )
+    response = found.get_user_function()(request)
+    return response.status_code, cast("dict[str, object]", json.loads(response.get_body()))
+
+
+READING = [
+    "list_runs",
+    "show_run",
+    "list_arrivals",
+    "show_arrival",
+    "list_dead_letters",
+]
+ACTING = ["request_run", "retry_run", "cancel_run", "repair_run", "replay"]
+
+
+def signed_in(*roles: str) -> str:
+    claims = [{"typ": "name", "val": "Ann"}, *({"typ": "roles", "val": role} for role in roles)]
+    document = {"auth_typ": "aad", "claims": claims, "name_typ": "name", "role_typ": "roles"}
+    return base64.b64encode(json.dumps(document).encode()).decode()
+
+
+@pytest.mark.parametrize("function", [*READING, *ACTING])
+def test_where_roles_are_required_nobody_gets_in_without(world: World, function: str) -> None:
+    """Every function asks; a new one that forgets is found by the lists above and the one of the app."""
+    world.plane = replace(world.plane, are_roles_required=True)
+
+    nobody, _ = ask(function)
+    stranger, said = as_caller(signed_in("Other.Role"), function)
+
+    assert (nobody, stranger) == (401, 403)
+    assert "lacks the app role Tidegate." in str(said["error"])
+
+
+@pytest.mark.parametrize("function", ACTING)
+def test_a_reader_may_not_act(world: World, function: str) -> None:
+    world.plane = replace(world.plane, are_roles_required=True)
+
+    status, said = as_caller(signed_in("Tidegate.Reader"), function, "POST")
+
+    assert status == 403
+    assert "Tidegate.Operator" in str(said["error"])
+
+
+@pytest.mark.parametrize("function", READING)
+def test_a_reader_may_read(world: World, function: str) -> None:
+    world.plane = replace(world.plane, are_roles_required=True)
+
+    status, _ = as_caller(signed_in("Tidegate.Reader"), function)
+
+    assert status in {200, 404}
+
+
+def test_who_acted_is_in_the_history(world: World) -> None:
+    world.plane = replace(world.plane, are_roles_required=True)
+    world.deliver(make_blob())
+    (run,) = world.runs()
+
+    status, _ = as_caller(signed_in("Tidegate.Operator"), "cancel_run", "POST", route={"id": run.id})
+
+    assert status == 202
+    assert any("asked for by Ann" in change.note for change in world.runs()[0].history)
+
+
+def test_runs_are_found_by_state_model_and_blob(world: World) -> None:
+    """R73."""
+    for name in ("a.parquet", "b.parquet"):
+        world.deliver(make_blob(name))
+    world.finish(world.databricks_runs()[0])
+    world.settle_submissions()
+    world.clock.advance(timedelta(minutes=5))
+    reconcile(world.plane)
+
+    def ids(**params: str) -> list[str]:
+        status, document = ask("list_runs", query=params)
+        assert status == 200, document
+        return [str(run["id"]) for run in cast("list[dict[str, object]]", document["runs"])]
+
+    by_name = {world.arrival(make_blob(name)).run_id: name for name in ("a.parquet", "b.parquet")}
+    assert [by_name[RunId(run)] for run in ids(state="completed")] == ["a.parquet"]
+    assert [by_name[RunId(run)] for run in ids(state="submitted")] == ["b.parquet"]
+    assert [by_name[RunId(run)] for run in ids(blob=make_blob("b.parquet").url)] == ["b.parquet"]
+    assert len(ids(model="main.tidegate.flight_delay")) == len(ids(model="main.tidegate.flight_delay/7")) == 2
+    assert ids(model="main.tidegate.flight_delay/8") == ids(model="main.tidegate.other") == []
+    assert ids(since="2026-03-01T12:00:01Z") == []
+
+
+def test_arrivals_are_listed_by_state_pipeline_and_blob(world: World) -> None:
+    world.deliver(make_blob("a.parquet"))
+    world.deliver(make_blob("b.csv"))
+
+    def paths(**params: str) -> list[str]:
+        status, document = ask("list_arrivals", query=params)
+        assert status == 200, document
+        urls = [str(item["url"]) for item in cast("list[dict[str, object]]", document["arrivals"])]
+        return sorted(url.rpartition("/")[2] for url in urls)
+
+    assert paths() == ["a.parquet", "b.csv"]
+    assert paths(state="ignored") == ["b.csv"]
+    assert paths(pipeline=SCORING) == ["a.parquet"]
+    assert paths(blob=make_blob("b.csv").url) == ["b.csv"]
+    assert len(paths(limit="1")) == 1
+    assert paths(since="2026-03-02T00:00:00Z") == []
+
+
+@pytest.mark.parametrize(
+    ("params", "field"),
+    [
+        ({"state": "lost"}, "state"),
+        ({"since": "yesterday"}, "since"),
+        ({"limit": "0"}, "limit"),
+        ({"blob": "https://example.org/x?sig=secret"}, "blob"),
+    ],
+)
+@pytest.mark.parametrize("function", ["list_runs", "list_arrivals"])
+def test_a_wrong_filter_is_named_and_not_repeated(
+    world: World, function: str, params: dict[str, str], field: str
+) -> None:
+    status, document = ask(function, query=params)
+
+    assert status == 400
+    (error,) = cast("list[dict[str, str]]", document["errors"])
+    assert error["field"] == field
+    assert "secret" not in json.dumps(document)
+
+
+def test_an_arrival_is_shown_with_what_would_be_decided_now(world: World) -> None:
+    world.deliver(make_blob("b.csv"))
+    arrival = world.arrival(make_blob("b.csv"))
+
+    status, document = ask("show_arrival", route={"id": arrival.id})
+    unknown, _ = ask("show_arrival", route={"id": "0" * 64})
+    nonsense, _ = ask("show_arrival", route={"id": "../x"})
+
+    assert (status, unknown, nonsense) == (200, 404, 404)
+    assert cast("dict[str, object]", document["decision_now"])["reason"] == "no_route"
+
+
+def test_what_was_given_up_is_listed_with_its_reason(world: World) -> None:
+    quarantine_message(world.plane, "arrivals", "m-1", b"no event", datetime(2026, 3, 1, tzinfo=UTC))
+    world.quarantine.documents["ARRIVALS/2026/3/1/12/x.json"] = {}
+
+    status, document = ask("list_dead_letters")
+
+    letters = cast("list[dict[str, object]]", document["dead_letters"])
+    assert status == 200
+    assert [letter["queue"] for letter in letters] == [None, "arrivals"]
+    assert "JSON" in str(letters[1]["reason"])
+
+
+def test_a_replay_is_asked_for_over_http(world: World) -> None:
+    world.deliver(make_blob("b.csv"))
+    arrival = world.arrival(make_blob("b.csv"))
+
+    status, what = ask("replay", "POST", body={"arrival": arrival.id})
+    refused, wrong = ask("replay", "POST", body={"colour": "red"})
+
+    assert (status, what["did"]) == (200, ["decided about it again"])
+    assert (refused, "errors" in wrong) == (400, True)

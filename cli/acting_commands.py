@@ -1,0 +1,74 @@
+"""Retries, cancels, repairs and replays, and says what that did and did not do."""
+
+import json
+import re
+from typing import Any, Final
+from urllib.parse import quote
+
+import typer
+
+from cli.api import open_api
+from cli.failures import CommandError
+
+__all__ = ["act_on_run", "list_dead_letters", "replay"]
+
+_ARRIVAL_ID: Final = re.compile(r"[0-9a-f]{64}")
+_RUN_ID: Final = re.compile(r"[a-z][a-z0-9_]{0,47}-[0-9]{8}T[0-9]{6}Z-[0-9a-f]{12}", re.ASCII)
+
+
+def act_on_run(action: str, run_id: str, *, as_json: bool) -> None:
+    """Have a run retried, cancelled or repaired."""
+    if not _RUN_ID.fullmatch(run_id):
+        raise CommandError(f"got {run_id!r}, expected a run's id as `tidegate runs` shows it")
+    _tell(open_api().post(f"runs/{run_id}/{action}"), as_json=as_json)
+
+
+def replay(target: str, *, at: str | None, key: str | None, as_json: bool) -> None:
+    """Replay an arrival, a run or a dead letter, whichever the text names."""
+    if _ARRIVAL_ID.fullmatch(target):
+        body = {"arrival": target}
+    elif _RUN_ID.fullmatch(target):
+        body = {"run": target}
+    elif target.endswith(".json"):
+        body = {"dead_letter": _dead_letter_name(target)}
+    else:
+        expected = "an arrival's id, a run's id, or the name of a dead letter, which ends in .json"
+        raise CommandError(f"got {target!r}, expected {expected}")
+    if at is not None:
+        body["at"] = at
+    _tell(open_api().post("replays", body, idempotency_key=key), as_json=as_json)
+
+
+def list_dead_letters(*, prefix: str, limit: int, as_json: bool) -> None:
+    """Print what was given up and waits for a person."""
+    found: list[dict[str, Any]] = open_api().get("dead-letters", prefix=prefix or None, limit=limit)["dead_letters"]
+    if as_json:
+        for item in found:
+            typer.echo(json.dumps(item))
+        return
+    if not found:
+        typer.echo("Nothing was given up.")
+        return
+    from cli.wording import make_console, make_table
+
+    table = make_table("Name", "Kept", "Queue", "Reason")
+    for item in found:
+        table.add_row(item["name"], item["at"][:19], item["queue"] or "", (item["reason"] or "see the blob")[:200])
+    make_console().print(table, markup=False)
+
+
+def _dead_letter_name(text: str) -> str:
+    """Return the name in the container deadletter, also from a URL of the local endpoint."""
+    _, found, name = text.partition("/deadletter/")
+    return name if found and text.startswith(("http://127.0.0.1", "http://localhost")) else text
+
+
+def _tell(answer: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(answer, indent=2))
+        return
+    for title, key in (("did", "did"), ("did not", "did_not")):
+        for line in answer.get(key, []):
+            typer.echo(f"{title}: {line}")
+    if (url := answer.get("status_url")) is not None:
+        typer.echo(f"look: {quote(url, safe=':/?=&-_.~')}")

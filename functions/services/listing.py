@@ -1,0 +1,139 @@
+"""Finds runs and arrivals for people, reading bounded parts of the ledger's indexes."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from functions.core.arrival_events import event_of
+from functions.core.decided import Situation
+from functions.core.decisions import decide
+from functions.core.errors import InvalidRequestError, NotFoundError, Problem
+from functions.core.explain import explain
+from functions.core.ledger import Arrival, Run
+from functions.core.listing import ArrivalFilter, RunFilter, runs_named_by
+from functions.core.model import ArrivalId, PipelineKey, RunId
+from functions.core.pipelines import Pipelines
+from functions.core.tokens import pipeline_of_run
+from functions.ports import Entry, RunLedger
+
+__all__ = [
+    "explain_arrival",
+    "find_arrival",
+    "list_arrivals",
+    "list_arrivals_of_blob",
+    "list_runs",
+    "list_runs_of_blob",
+]
+
+_LISTED_BACK_TO: Final = timedelta(days=366)
+_LONGEST_LISTED_BACK_TO: Final = timedelta(days=5 * 366)  # the ledger is read month by month
+_ID_LOOKED_BACK_TO: Final = timedelta(days=31)
+
+
+def list_runs(
+    ledger: RunLedger,
+    pipelines: Pipelines,
+    wanted: RunFilter,
+    *,
+    pipeline: PipelineKey | None,
+    since: datetime | None,
+    limit: int,
+    now: datetime,
+) -> list[Run]:
+    """Return runs, newest first.
+
+    Raises:
+        UnknownPipelineError: There is no such pipeline.
+        InvalidRequestError: `since` is longer ago than the ledger is read.
+    """
+    keys = list(pipelines.by_key) if pipeline is None else [pipelines.get(pipeline).key]
+    _check_since(since, now)
+    until = now + timedelta(days=1)  # clocks differ a little, and a slot may fire a moment early
+    since = since or now - _LISTED_BACK_TO
+    return list(ledger.runs(keys, since=since, until=until, limit=limit, where=wanted.wants))
+
+
+def list_runs_of_blob(
+    ledger: RunLedger,
+    place: tuple[str, str, str],
+    wanted: RunFilter,
+    *,
+    pipeline: PipelineKey | None,
+    since: datetime | None,
+    limit: int,
+) -> list[Run]:
+    """Return the runs that any version of a blob (account, container, path) was ever assigned to, the latest first."""
+    arrivals = [entry.value for entry in ledger.arrivals_of_path(*place)]
+    found: list[Run] = []
+    for run_id in runs_named_by(arrivals):
+        entry = ledger.get_run(run_id) if _is_run_id(run_id) else None
+        if entry is None or pipeline not in {None, entry.value.pipeline} or not wanted.wants(entry.value):
+            continue
+        if since is None or entry.value.cause.at >= since:
+            found.append(entry.value)
+    return found[:limit]
+
+
+def list_arrivals(
+    ledger: RunLedger, pipelines: Pipelines, wanted: ArrivalFilter, *, limit: int, now: datetime
+) -> list[Arrival]:
+    """Return arrivals, the latest recorded first: of one pipeline, or of all and of none.
+
+    Raises:
+        UnknownPipelineError: There is no such pipeline.
+        InvalidRequestError: `since` is longer ago than the ledger is read.
+    """
+    if wanted.pipeline is not None:
+        pipelines.get(wanted.pipeline)
+    _check_since(wanted.since, now)
+    since, until = wanted.window(now)
+    keys: Sequence[PipelineKey | None] = [*pipelines.by_key, None] if wanted.pipeline is None else [wanted.pipeline]
+    return list(ledger.arrivals(keys, since=since, until=until, limit=limit, where=wanted.wants))
+
+
+def list_arrivals_of_blob(
+    ledger: RunLedger, place: tuple[str, str, str], wanted: ArrivalFilter, *, limit: int
+) -> list[Arrival]:
+    """Return every version of a blob (account, container, path) that arrived, the latest recorded first."""
+    found = [entry.value for entry in ledger.arrivals_of_path(*place) if wanted.wants(entry.value)]
+    return sorted(found, key=lambda arrival: arrival.recorded_at, reverse=True)[:limit]
+
+
+def find_arrival(
+    ledger: RunLedger, pipelines: Pipelines, arrival_id: ArrivalId, *, at: datetime | None, now: datetime
+) -> Entry[Arrival]:
+    """Return the arrival of an id: at once if it is said when it was recorded, else among those of the last month.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    since = now - _ID_LOOKED_BACK_TO if at is None else at
+    until = now + timedelta(minutes=5) if at is None else at + timedelta(microseconds=1)
+    keys: Sequence[PipelineKey | None] = [*pipelines.by_key, None]
+    found = ledger.arrivals(keys, since=since, until=until, limit=1, where=lambda arrival: arrival.id == arrival_id)
+    entry = ledger.get_arrival(found[0].blob) if found else None
+    if entry is None:
+        where = "among those of the last 31 days; say when it was recorded" if at is None else "recorded then"
+        raise NotFoundError(f"looking for arrival {arrival_id[:64]!r}", f"there is none {where}")
+    return entry
+
+
+def explain_arrival(arrival: Arrival, pipelines: Pipelines, *, environment: str, account: str) -> dict[str, object]:
+    """Return what would be decided about an arrival if it came now, and which routes were tried for it."""
+    situation = Situation(environment=environment, account=account)
+    event = event_of(arrival)
+    explanation = explain(event, decide(event, pipelines, situation), situation)
+    return {"decision_now": explanation["decision"], "routes_tried": explanation["routes_tried"]}
+
+
+def _check_since(since: datetime | None, now: datetime) -> None:
+    if since is not None and since < now - _LONGEST_LISTED_BACK_TO:
+        raise InvalidRequestError([Problem("since", repr(since.isoformat()), "a time within the last five years")])
+
+
+def _is_run_id(run_id: RunId) -> bool:
+    try:
+        pipeline_of_run(run_id)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,188 @@
+"""Tests the commands that operate the control plane: what they send, what they print, how they end."""
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from cli.failures import CommandError
+from cli.main import app
+from cli.times import instant_of
+
+RUN = "flight_delay_scoring-20260301T120000Z-0123456789ab"
+ARRIVAL = "0" * 64
+
+
+@dataclass
+class Plane:
+    """A control plane that answers as it was told, and remembers what it was asked."""
+
+    url: str
+    answers: dict[str, list[tuple[int, Any]]] = field(default_factory=dict)
+    asked: list[tuple[str, Any, dict[str, str]]] = field(default_factory=list)
+
+    def tell(self, request: str, *answers: tuple[int, Any]) -> None:
+        self.answers[request] = list(answers)
+
+
+@pytest.fixture
+def plane() -> Iterator[Plane]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            length = int(self.headers.get("Content-Length", "0"))
+            self._answer(json.loads(self.rfile.read(length)))
+
+        def do_GET(self) -> None:
+            self._answer(None)
+
+        def _answer(self, body: Any) -> None:
+            request = f"{self.command} {self.path}"
+            found.asked.append((request, body, {name.lower(): value for name, value in self.headers.items()}))
+            answers = found.answers.get(request, [(404, {"error": f"nothing at {request}"})])
+            status, document = answers.pop(0) if len(answers) > 1 else answers[0]
+            content = json.dumps(document).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    found = Plane(f"http://127.0.0.1:{server.server_address[1]}")
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield found
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def tidegate(plane: Plane, *arguments: str, **environ: str) -> Result:
+    settings = {"TIDEGATE_API_URL": plane.url, "TIDEGATE_API_KEY": "the-key", "NO_COLOR": "1", **environ}
+    return CliRunner().invoke(app, list(arguments), env=settings)
+
+
+def test_help_lists_the_commands_of_an_operator() -> None:
+    done = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
+
+    for command in ("arrivals", "dead-letters", "retry", "cancel", "repair", "replay"):
+        assert f" {command} " in done.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("arrivals", "--since", "7d"),
+        ("explain", "0" * 64),
+        ("dead-letters",),
+        ("cancel", RUN),
+        ("replay", ARRIVAL),
+    ],
+)
+def test_commands_that_need_a_cloud_say_how_to_start_it(tmp_path: Path, command: tuple[str, ...]) -> None:
+    environ = {"TIDEGATE_LOCAL_DIR": str(tmp_path), "TIDEGATE_API_URL": ""}
+
+    done = CliRunner().invoke(app, list(command), env=environ)
+
+    assert done.exit_code == 1
+    assert done.stderr == "Error: the local cloud is not running; start it with `make up` (or `tidegate up`)\n"
+
+
+@pytest.mark.parametrize("action", ["retry", "cancel", "repair"])
+def test_acting_on_a_run_says_what_it_did_and_did_not_do(plane: Plane, action: str) -> None:
+    answer = {"id": RUN, "did": ["began attempt 2"], "did_not": ["nothing else"], "status_url": f"{plane.url}/api/x"}
+    plane.tell(f"POST /api/runs/{RUN}/{action}", (202, answer))
+
+    text, document = tidegate(plane, action, RUN), tidegate(plane, action, RUN, "--json")
+
+    assert (text.exit_code, document.exit_code) == (0, 0)
+    assert text.stdout.splitlines()[:2] == ["did: began attempt 2", "did not: nothing else"]
+    assert json.loads(document.stdout) == answer
+    assert plane.asked[0][2]["x-functions-key"] == "the-key"
+
+
+@pytest.mark.parametrize(
+    ("target", "body"),
+    [
+        (ARRIVAL, {"arrival": ARRIVAL}),
+        (RUN, {"run": RUN}),
+        ("poison/2026-03-01/arrivals-1.json", {"dead_letter": "poison/2026-03-01/arrivals-1.json"}),
+        ("http://127.0.0.1:10000/tidegatelocal/deadletter/A/x.json", {"dead_letter": "A/x.json"}),
+    ],
+)
+def test_a_replay_knows_what_its_target_is(plane: Plane, target: str, body: dict[str, str]) -> None:
+    plane.tell("POST /api/replays", (200, {"id": "r", "did": ["held it"], "did_not": []}))
+
+    done = tidegate(plane, "replay", target, "--key", "ticket-17")
+
+    assert (done.exit_code, done.stdout) == (0, "did: held it\n")
+    ((_, sent, headers),) = plane.asked
+    assert sent == body
+    assert headers["idempotency-key"] == "ticket-17"
+
+
+def test_what_is_no_target_is_not_sent(plane: Plane) -> None:
+    replayed, cancelled = tidegate(plane, "replay", "something"), tidegate(plane, "cancel", "something")
+
+    assert (replayed.exit_code, cancelled.exit_code) == (1, 1)
+    assert "expected an arrival's id, a run's id, or the name of a dead letter" in replayed.stderr
+    assert plane.asked == []
+
+
+@pytest.mark.parametrize(
+    ("status", "exit_code"), [(400, 4), (401, 4), (403, 4), (404, 4), (409, 4), (429, 5), (500, 5), (503, 5)]
+)
+def test_a_refusal_and_a_not_now_have_exit_codes_of_their_own(plane: Plane, status: int, exit_code: int) -> None:
+    plane.tell(f"POST /api/runs/{RUN}/cancel", (status, {"error": "for this reason"}))
+
+    done = tidegate(plane, "cancel", RUN)
+
+    assert done.exit_code == exit_code
+    assert f"{status}, for this reason" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_answer_is_a_not_now(plane: Plane) -> None:
+    done = tidegate(plane, "cancel", RUN, TIDEGATE_API_URL="http://127.0.0.1:9")
+
+    assert done.exit_code == 5
+    assert "did not answer" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("environ", "told"),
+    [
+        ({"TIDEGATE_API_URL": "http://tidegate.example"}, "TIDEGATE_API_URL"),
+        ({"TIDEGATE_API_KEY": ""}, "TIDEGATE_API_KEY"),
+    ],
+)
+def test_a_key_goes_nowhere_unencrypted(plane: Plane, environ: dict[str, str], told: str) -> None:
+    done = tidegate(plane, "cancel", RUN, **environ)
+
+    assert done.exit_code == 1
+    assert told in done.stderr
+    assert "the-key" not in done.stderr
+
+
+def test_dead_letters_are_listed(plane: Plane) -> None:
+    letter = {"name": "poison/x[1].json", "at": "2026-03-01T00:00:00.000000Z", "queue": "arrivals", "reason": "no JSON"}
+    plane.tell("GET /api/dead-letters?limit=100", (200, {"dead_letters": [letter]}))
+
+    text, document = tidegate(plane, "dead-letters"), tidegate(plane, "dead-letters", "--json")
+
+    assert "poison/x[1].json" in text.stdout
+    assert json.loads(document.stdout) == letter
+
+
+@pytest.mark.parametrize("text", ["yesterday", "2026-13-01", "7x", "", "2026-03-01T12:30"])
+def test_a_time_that_is_none_is_refused_with_how_to_write_it(text: str) -> None:
+    with pytest.raises(CommandError, match="expected a time as"):
+        instant_of("--since", text)

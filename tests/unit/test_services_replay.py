@@ -1,0 +1,323 @@
+"""Tests that what was ignored, failed or given up goes the same path again, and nothing twice in effect (R74)."""
+
+import base64
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from functions.core.access import Actor
+from functions.core.errors import (
+    IllegalTransitionError,
+    InvalidDocumentError,
+    InvalidRequestError,
+    NotFoundError,
+    UnknownRunError,
+)
+from functions.core.model import ArrivalState, BlobVersion, Outcome, RunState
+from functions.core.replays import Replay
+from functions.core.work import WorkItem, WorkKind
+from functions.services.acted import Acted
+from functions.services.quarantine import quarantine_message
+from functions.services.replay import replay
+from tests.support.control_plane import SCORING, World, blob_message, make_blob, make_pipelines
+
+ANN = Actor(name="ann@contoso.com")
+
+
+def ask(world: World, key: str | None = None, **body: str) -> tuple[Replay, Acted]:
+    return replay(world.plane, json.dumps(body).encode(), idempotency_key=key, actor=ANN)
+
+
+def failed(world: World) -> BlobVersion:
+    blob = make_blob()
+    world.deliver(blob)
+    world.finish(world.databricks_runs()[-1], outcome=Outcome.FAILED)
+    world.settle()
+    assert world.arrival(blob).state is ArrivalState.FAILED
+    return blob
+
+
+def ignored(world: World) -> BlobVersion:
+    """Return a blob that the present configuration does not want, and the next one does."""
+    blob = replace(make_blob("2013-07.csv"))
+    world.deliver(blob)
+    assert world.arrival(blob).state is ArrivalState.IGNORED
+    text = make_pipelines()
+    world.pipelines = replace(
+        text,
+        pipelines=tuple(
+            replace(pipeline, routes=tuple(replace(route, glob="*") for route in pipeline.routes))
+            for pipeline in text.pipelines
+        ),
+        version="another",
+    )
+    world.plane = world.make_plane()
+    return blob
+
+
+def test_a_failed_arrival_goes_again_as_the_next_attempt_of_its_run() -> None:
+    world = World()
+    blob = failed(world)
+
+    replayed, acted = ask(world, arrival=world.arrival(blob).id)
+    world.settle_submissions()
+
+    (run,) = world.runs()
+    assert (run.attempt, run.state) == (2, RunState.SUBMITTED)
+    assert acted.did == (f"held it for {SCORING}, whose next batch takes it",)
+    assert any(replayed.note in change.note for change in world.arrival(blob).history)
+
+
+def test_an_ignored_arrival_is_decided_again_by_the_present_configuration() -> None:
+    world = World()
+    blob = ignored(world)
+
+    _, acted = ask(world, arrival=world.arrival(blob).id)
+    world.settle_submissions()
+
+    assert acted.did_not == ()
+    assert world.arrival(blob).state is ArrivalState.ASSIGNED
+    assert len(world.databricks_runs()) == 1
+
+
+def test_what_is_still_not_wanted_stays_ignored_and_says_why() -> None:
+    world = World()
+    blob = make_blob("2013-07.csv")
+    world.deliver(blob)
+
+    _, acted = ask(world, arrival=world.arrival(blob).id)
+
+    assert acted.did == ("decided about it again",)
+    assert "no route matches" in acted.did_not[0]
+    assert world.arrival(blob).state is ArrivalState.IGNORED
+
+
+def test_the_same_key_replays_once_even_after_it_failed_again() -> None:
+    """Nothing is replayed twice in effect: the operator's key names one replay."""
+    world = World()
+    blob = failed(world)
+    arrival_id = world.arrival(blob).id
+    ask(world, "ticket-17", arrival=arrival_id)
+    world.settle_submissions()
+    world.finish(world.databricks_runs()[-1], outcome=Outcome.FAILED)
+    world.settle()
+
+    _, acted = ask(world, "ticket-17", arrival=arrival_id)
+    world.settle()
+
+    assert acted.did == ()
+    assert acted.did_not[0].startswith("did it not again")
+    assert world.runs()[0].attempt == 2
+
+
+def test_without_a_key_what_failed_again_is_another_replay() -> None:
+    world = World()
+    blob = failed(world)
+    one, _ = ask(world, arrival=world.arrival(blob).id)
+    world.settle_submissions()
+    world.finish(world.databricks_runs()[-1], outcome=Outcome.FAILED)
+    world.settle()
+
+    other, acted = ask(world, arrival=world.arrival(blob).id)
+
+    assert one.id != other.id
+    assert acted.did
+
+
+def test_a_replay_that_died_half_way_is_gone_on_with_and_not_done_again() -> None:
+    world = World()
+    blob = failed(world)
+    arrival_id = world.arrival(blob).id
+    first, _ = ask(world, "k", arrival=arrival_id)
+    world.settle_submissions()
+    world.finish(world.databricks_runs()[-1], outcome=Outcome.FAILED)
+    world.settle()
+    rows = world.tables.rows["operations"]
+    for place, (values, version) in list(rows.items()):  # as if it had died before it wrote down what it did
+        rows[place] = ({name: value for name, value in values.items() if name != "done_at"}, version)
+
+    again, acted = ask(world, "k", arrival=arrival_id)
+
+    assert again.id == first.id
+    assert acted.did == ()
+    assert world.arrival(blob).state is ArrivalState.FAILED
+
+
+def test_a_key_stands_for_one_target() -> None:
+    world = World()
+    blob = failed(world)
+    ask(world, "k", arrival=world.arrival(blob).id)
+
+    with pytest.raises(InvalidRequestError, match="the same target"):
+        ask(world, "k", run=world.runs()[0].id)
+
+
+def test_what_waits_or_runs_is_left_alone() -> None:
+    world = World(pipelines=make_pipelines(quiet=600, max_wait=600))
+    world.deliver(make_blob("held.parquet"))
+    running = World()
+    running.deliver(make_blob())
+
+    _, held = ask(world, arrival=world.arrival(make_blob("held.parquet")).id)
+    _, assigned = ask(running, arrival=running.arrival(make_blob()).id)
+
+    assert "held already" in held.did_not[0]
+    assert "retry or cancel that one" in assigned.did_not[0]
+
+
+def test_what_was_scored_or_replaced_is_refused_with_what_to_do() -> None:
+    world = World()
+    world.deliver(make_blob())
+    world.finish(world.databricks_runs()[0])
+    world.settle()
+    with pytest.raises(IllegalTransitionError, match="POST /api/runs"):
+        ask(world, arrival=world.arrival(make_blob()).id)
+
+    older = World()
+    old, new = make_blob(etag="0x1", sequencer="1"), make_blob(etag="0x2", sequencer="2")
+    older.deliver(old)
+    older.finish(older.databricks_runs()[0], outcome=Outcome.FAILED)
+    older.settle()
+    older.deliver(new)
+    with pytest.raises(IllegalTransitionError, match="newer version"):
+        ask(older, arrival=older.arrival(old).id)
+
+
+def test_a_failed_run_is_replayed_whole() -> None:
+    world = World(pipelines=make_pipelines(quiet=30, max_wait=30))
+    for name in ("a", "b"):
+        world.deliver(make_blob(f"{name}.parquet"))
+    world.settle_submissions()
+    world.finish(world.databricks_runs()[0], outcome=Outcome.FAILED)
+    world.settle()
+    (run,) = world.runs()
+
+    _, acted = ask(world, run=run.id)
+    world.settle_submissions()
+
+    assert acted.did == ("began attempt 2",)
+    assert world.runs()[0].attempt == 2
+    assert {world.arrival(make_blob(f"{name}.parquet")).state for name in ("a", "b")} == {ArrivalState.ASSIGNED}
+
+
+def test_an_event_grid_dead_letter_takes_the_path_of_its_delivery() -> None:
+    world = World()
+    event = json.loads(base64.b64decode(blob_message(make_blob())))
+    facts = {"deadLetterReason": "MaxDeliveryAttemptsExceeded", "deliveryAttempts": 30, "publishTime": "2026-03-01"}
+    world.quarantine.documents["ARRIVALS/2026/3/1/12/x.json"] = [{**event, **facts}, {"broken": True}]  # type: ignore[assignment] # a list, as Event Grid writes
+
+    _, acted = ask(world, dead_letter="ARRIVALS/2026/3/1/12/x.json")
+
+    assert world.arrival(make_blob()).state is ArrivalState.ASSIGNED
+    assert len(acted.did) == len(acted.did_not) == 1
+    assert "mistake" in acted.did_not[0]
+
+
+def test_a_dead_lettered_completion_event_ends_its_run() -> None:
+    world = World()
+    world.deliver(make_blob())
+    (started,) = world.databricks_runs()
+    world.publish_scores(started)
+    event = json.loads(world.completion_of(started, Outcome.COMPLETED).to_json())
+    world.quarantine.documents["COMPLETIONS/x.json"] = [{**event, "deadletterreason": "Expired", "deliveryattempts": 3}]  # type: ignore[assignment] # likewise
+
+    ask(world, dead_letter="COMPLETIONS/x.json")
+
+    assert world.runs()[0].state is RunState.REPORTED
+
+
+def test_replaying_a_dead_letter_twice_records_one_arrival() -> None:
+    world = World()
+    event = json.loads(base64.b64decode(blob_message(make_blob())))
+    world.quarantine.documents["A/x.json"] = [event]  # type: ignore[assignment] # likewise
+    ask(world, dead_letter="A/x.json")
+
+    _, acted = ask(world, dead_letter="https://tidegatelocal.blob.core.windows.net/deadletter/A/x.json")
+
+    assert acted.did_not[0].startswith("did it not again")
+    assert world.arrival(make_blob()).deliveries == 1
+
+
+@pytest.mark.parametrize("queue", ["arrivals", "dispatch"])
+def test_a_quarantined_message_is_handled_after_its_cause_was_mended(queue: str) -> None:
+    world = World()
+    item = WorkItem(kind=WorkKind.CLOSE_BATCH, pipeline=SCORING)
+    text = blob_message(make_blob()) if queue == "arrivals" else item.to_json()
+    url = quarantine_message(world.plane, queue, "m-1", text.encode(), datetime(2026, 3, 1, tzinfo=UTC))
+
+    _, acted = ask(world, dead_letter=url)
+
+    assert acted.did_not == ()
+    if queue == "arrivals":
+        assert world.arrival(make_blob()).state is ArrivalState.ASSIGNED
+    else:
+        assert [queued for _, queued in world.queue.messages] == [item]
+
+
+def test_a_message_that_is_still_wrong_says_so() -> None:
+    world = World()
+    url = quarantine_message(world.plane, "arrivals", "m", b"no event", datetime(2026, 3, 1, tzinfo=UTC))
+
+    _, acted = ask(world, dead_letter=url)
+
+    assert acted.did == ()
+    assert "JSON" in acted.did_not[0]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"arrival": "x"},
+        {"arrival": "0" * 64, "run": "y"},
+        {"run": "nonsense"},
+        {"dead_letter": "../secrets.json"},
+        {"dead_letter": "a//b.json"},
+        {"dead_letter": "https://other.blob.core.windows.net/deadletter/a.json"},
+        {"dead_letter": "https://tidegatelocal.blob.core.windows.net/input/a.json"},
+        {"dead_letter": "a.txt"},
+        {"colour": "red"},
+        {"arrival": "0" * 64, "at": "yesterday"},
+    ],
+)
+def test_a_wrong_request_is_refused(body: dict[str, str]) -> None:
+    with pytest.raises(InvalidRequestError):
+        ask(World(), **body)
+
+
+def test_what_does_not_exist_is_said() -> None:
+    world = World()
+
+    with pytest.raises(NotFoundError):
+        ask(world, arrival="0" * 64)
+    with pytest.raises(UnknownRunError):
+        ask(world, run="flight_delay_scoring-20260101T000000Z-0123456789ab")
+    with pytest.raises(NotFoundError):
+        ask(world, dead_letter="none.json")
+    with pytest.raises(InvalidRequestError):
+        replay(world.plane, b"{", idempotency_key=None, actor=ANN)
+    with pytest.raises(InvalidRequestError):
+        ask(world, "a key with spaces", arrival="0" * 64)
+
+
+def test_a_dead_letter_that_is_none_is_refused() -> None:
+    world = World()
+    world.quarantine.documents["x.json"] = {"something": "else"}
+
+    with pytest.raises(InvalidDocumentError):
+        ask(world, dead_letter="x.json")
+
+
+def test_an_arrival_is_found_at_once_by_the_time_of_its_recording() -> None:
+    world = World()
+    blob = failed(world)
+    arrival = world.arrival(blob)
+    world.clock.advance(timedelta(days=90))
+
+    with pytest.raises(NotFoundError, match="say when it was recorded"):
+        ask(world, arrival=arrival.id)
+    _, acted = ask(world, arrival=arrival.id, at=arrival.recorded_at.isoformat())
+
+    assert acted.did
