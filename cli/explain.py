@@ -17,7 +17,15 @@ from functions.core.errors import InvalidDocumentError, InvalidEventError, Inval
 from functions.core.explain import explain, explanation_lines
 from functions.core.freezing import Frozen, freeze
 from functions.core.ledger import Arrival
-from functions.core.model import ArrivalState, BlobCreated, ModelSignal, OtherBlobEvent, RunRequested, TriggerEvent
+from functions.core.model import (
+    ArrivalState,
+    BlobCreated,
+    BlobRenamed,
+    ModelSignal,
+    OtherBlobEvent,
+    RunRequested,
+    TriggerEvent,
+)
 from functions.core.pipelines import Pipelines
 from functions.core.requests import parse_run_request
 from functions.core.signals import is_signal_type, signal_from_document
@@ -72,9 +80,12 @@ def _read_event(
             return parse_run_request(
                 content, idempotency_key="explain", pipelines=pipelines, account=_ACCOUNT_OF_A_REQUEST, requested_at=now
             )
-        return parse_blob_event(content)
+        event = parse_blob_event(content)
     except (InvalidEventError, InvalidRequestError, InvalidDocumentError) as error:
         raise CommandError(str(error)) from error
+    if isinstance(event, BlobRenamed):
+        raise CommandError("a rename says neither size nor ETag, so what it starts is known only when it is looked up")
+    return event
 
 
 def _then(event: TriggerEvent, decision: Decision, pipelines: Pipelines, situation: Situation) -> Decision | None:

@@ -191,11 +191,14 @@ def _tree(document: dict[str, Any]) -> Tree:
     root = Tree(Text(document["url"], style="bold"))
     for arrival in document["arrivals"]:
         reason = f" ({arrival['reason']})" if arrival["reason"] else ""
-        root.add(
-            f"arrived {arrival['recorded_at']}, ETag {arrival['etag']}, {arrival['deliveries']} "
+        how = "" if arrival["source"] == "event" else f" by {arrival['source']}"
+        branch = root.add(
+            f"arrived{how} {arrival['recorded_at']}, ETag {arrival['etag']}, {arrival['deliveries']} "
             f"{'delivery' if arrival['deliveries'] == 1 else 'deliveries'}: "
             f"{arrival['state']}{reason}"
         )
+        for contradiction in arrival["contradictions"]:
+            branch.add(f"contradicted: {contradiction}")
     for title, key in (("read by", "runs"), ("written by", "made_by")):
         for run in document[key]:
             branch = root.add(f"{title} run {run['id']}: {run['outcome'] or run['state']}")

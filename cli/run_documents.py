@@ -60,6 +60,8 @@ def arrival_document(arrival: Arrival) -> dict[str, Any]:
         "event_time": to_iso(arrival.event_time),
         "recorded_at": to_iso(arrival.recorded_at),
         "deliveries": arrival.deliveries,
+        "source": arrival.source.value,
+        "contradictions": list(arrival.contradictions),
     }
 
 

@@ -28,6 +28,7 @@ from functions.core.turnstile import Turnstile
 from functions.core.work import WorkItem
 
 __all__ = [
+    "BlobPage",
     "ClaimedRequest",
     "Clock",
     "CompletionPublisher",
@@ -44,6 +45,7 @@ __all__ = [
     "RunSubmitter",
     "SignalLedger",
     "SpanHandle",
+    "StoredBlob",
     "Telemetry",
     "WorkQueue",
 ]
@@ -98,6 +100,23 @@ class QuarantinedMessage:
     at: datetime
     reason: str
     url: str  # of the blob that has the whole message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredBlob:
+    """What storage has under a name now."""
+
+    version: BlobVersion  # without a sequencer: storage does not tell it
+    content_type: str
+    modified_at: datetime  # by the service's clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobPage:
+    """A part of a listing, in the order of the paths."""
+
+    blobs: tuple[StoredBlob, ...]  # empty blobs too, and there may be none of them at all
+    continuation: str | None  # names the next page, also in another process and another day; None: this is the last
 
 
 class Clock(Protocol):
@@ -312,14 +331,18 @@ class ModelRegistry(Protocol):
 
 
 class InputStore(Protocol):
-    """Reads facts about input blobs, never their content."""
+    """Reads facts about input blobs."""
 
-    def current_version(self, account: str, container: str, path: str) -> BlobVersion | None:
+    def find(self, account: str, container: str, path: str) -> StoredBlob | None:
         """Return what is under this name now, or None."""
         ...
 
-    def list_versions(self, container: str, prefix: str, *, limit: int) -> Sequence[BlobVersion]:
-        """Return the first `limit` files under a prefix of the app's own account, in order of their paths."""
+    def list_page(self, container: str, prefix: str, *, continuation: str | None, limit: int) -> BlobPage:
+        """Return at most `limit` blobs under a prefix of the app's own account: a page, never the whole listing.
+
+        Raises NotFoundError if there is no such container, ContinuationLostError if the continuation names no page
+        any more; then only the beginning is left.
+        """
         ...
 
 

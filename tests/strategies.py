@@ -14,6 +14,7 @@ from functions.core.lineage import FileRef, InputsRef, ModelRef, OutputsRef, Sta
 from functions.core.manifest import ManifestFile, ManifestPointer, manifest_of
 from functions.core.model import (
     ArrivalId,
+    ArrivalSource,
     ArrivalState,
     BatchId,
     BlobCreated,
@@ -248,6 +249,8 @@ def arrivals(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Arrival:
         deliveries=draw(st.integers(1, 10**6)),
         traceparent=draw(st.none() | traceparents),
         config_version=draw(texts),
+        source=draw(st.sampled_from(ArrivalSource)),
+        contradictions=tuple(draw(st.lists(texts, max_size=2))),
         history=tuple(draw(st.lists(changes, max_size=3))),
     )
 

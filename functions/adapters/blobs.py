@@ -2,73 +2,83 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from datetime import UTC
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote
 
 from functions.adapters.azure_errors import azure_errors
 from functions.adapters.storage import StorageAccount
-from functions.core.errors import InvalidDocumentError, NotFoundError, Problem, StorageUnavailableError
+from functions.core.errors import (
+    ContinuationLostError,
+    InvalidDocumentError,
+    NotFoundError,
+    Problem,
+    StorageUnavailableError,
+)
 from functions.core.manifest import BLOB_URL_PATTERN, InputManifest, ManifestPointer, manifest_path
 from functions.core.model import BlobVersion
 from functions.core.scores import MANIFEST_NAME, ScoresManifest
+from functions.ports import BlobPage, StoredBlob
 
 if TYPE_CHECKING:
-    from azure.storage.blob import BlobClient
+    from azure.storage.blob import BlobClient, BlobProperties
 
 __all__ = ["BlobInputs", "BlobManifests", "BlobQuarantine"]
 
 _MAX_MANIFEST_BYTES: Final = 64 * 1024 * 1024
+_BAD_REQUEST: Final = 400
 _URL_PARTS: Final = re.compile(r"https://([a-z0-9]{3,24})\.blob\.core\.windows\.net/([^/]+)/(.+)")
 
 
 class BlobInputs:
-    """Implements `InputStore` with HEAD and list calls; content is never read."""
+    """Implements `InputStore` with HEAD and list calls."""
 
     def __init__(self, storage: StorageAccount) -> None:
         self._storage = storage
 
-    def current_version(self, account: str, container: str, path: str) -> BlobVersion | None:
+    def find(self, account: str, container: str, path: str) -> StoredBlob | None:
         """Return what is under this name now, or None."""
         blob = self._storage.blobs(account).get_blob_client(container, path)
         try:
             with azure_errors(f"reading the properties of {container}/{path}", StorageUnavailableError):
-                properties = blob.get_blob_properties()
+                return _stored(account, container, path, blob.get_blob_properties())
         except NotFoundError:
             return None
-        return BlobVersion(
+
+    def list_page(self, container: str, prefix: str, *, continuation: str | None, limit: int) -> BlobPage:
+        """Return at most `limit` blobs under a prefix of the app's own account, in order of their paths."""
+        from azure.core.exceptions import HttpResponseError
+
+        client = self._storage.blobs().get_container_client(container)
+        with azure_errors(f"listing {container}/{prefix}", StorageUnavailableError):
+            listing = client.list_blobs(name_starts_with=prefix, results_per_page=limit)
+            pages: Any = listing.by_page(continuation_token=continuation)  # its page iterator is untyped
+            try:
+                found = list(next(pages, ()))
+            except HttpResponseError as error:
+                if continuation is not None and error.status_code == _BAD_REQUEST:
+                    raise ContinuationLostError(f"{container}/{prefix}") from error
+                raise
+        return BlobPage(
+            blobs=tuple(_stored(self._storage.account, container, blob.name, blob) for blob in found),
+            continuation=pages.continuation_token or None,
+        )
+
+
+def _stored(account: str, container: str, path: str, properties: "BlobProperties") -> StoredBlob:
+    return StoredBlob(
+        version=BlobVersion(
             account=account,
             container=container,
             path=path,
             etag=str(properties.etag).strip('"'),
             size_bytes=int(properties.size),
-        )
-
-    def list_versions(self, container: str, prefix: str, *, limit: int) -> Sequence[BlobVersion]:
-        """Return the first `limit` files under a prefix of the app's own account, in order of their paths."""
-        found: list[BlobVersion] = []
-        with azure_errors(f"listing {container}/{prefix}", StorageUnavailableError):
-            blobs = (
-                self._storage.blobs()
-                .get_container_client(container)
-                .list_blobs(name_starts_with=prefix, results_per_page=min(limit, 5000))
-            )
-            for blob in blobs:
-                if len(found) == limit:
-                    break
-                if not blob.size:  # folders of a hierarchical account are blobs of no size
-                    continue
-                found.append(
-                    BlobVersion(
-                        account=self._storage.account,
-                        container=container,
-                        path=blob.name,
-                        etag=str(blob.etag).strip('"'),
-                        size_bytes=int(blob.size),
-                    )
-                )
-        return found
+        ),
+        content_type=str(properties.content_settings.content_type or ""),
+        modified_at=properties.last_modified.astimezone(UTC),
+    )
 
 
 class BlobManifests:

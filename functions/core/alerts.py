@@ -15,6 +15,7 @@ class AlertKind(StrEnum):
 
     UNKNOWN_DATABRICKS_STATE = "unknown_databricks_state"  # a state without a declared meaning: its run has failed
     RUN_STALLED = "run_stalled"  # an attempt is open for longer than its pipeline's SLA
+    CONTRADICTING_EVENTS = "contradicting_events"  # two events tell different facts of one ETag; telemetry only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,13 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from functions.core.errors import InvalidEventError, Problem
-from functions.core.model import BlobCreated, BlobVersion, OtherBlobEvent
+from functions.core.model import BlobCreated, BlobRenamed, BlobVersion, OtherBlobEvent
 from functions.core.reading import Reader
 
-__all__ = ["parse_blob_event"]
+__all__ = ["RENAMED", "BlobEvent", "parse_blob_event"]
+
+BlobEvent = BlobCreated | BlobRenamed | OtherBlobEvent
+RENAMED: Final = "Microsoft.Storage.BlobRenamed"
 
 _CREATED: Final = "Microsoft.Storage.BlobCreated"
 _SUBJECT: Final = re.compile(r"/blobServices/default/containers/([^/]+)/blobs/(.+)", re.DOTALL)
@@ -23,7 +26,7 @@ _MAX_PATH: Final = 1024
 _CONTAINER: Final = r"\$?[a-z0-9](-?[a-z0-9]){1,62}"
 
 
-def parse_blob_event(message: str | bytes) -> BlobCreated | OtherBlobEvent:
+def parse_blob_event(message: str | bytes) -> BlobEvent:
     """Return the event in a queue message.
 
     Container and path come from the subject, where they are plain text, and are cross-checked with the URL, where
@@ -73,7 +76,7 @@ def _parse_document(message: str | bytes) -> object:
     return document
 
 
-def _read_event(root: Reader, kind: str, *, account: str, time: Reader) -> BlobCreated | OtherBlobEvent:
+def _read_event(root: Reader, kind: str, *, account: str, time: Reader) -> BlobEvent:
     event_id = root.child("id").text(min_length=1, max_length=256)
     container, path = _read_subject(root.child("subject"))
     data = root.child("data")
@@ -81,7 +84,21 @@ def _read_event(root: Reader, kind: str, *, account: str, time: Reader) -> BlobC
     api = data.child("api").text(max_length=128, default="")
     traceparent = root.child("traceparent").value
     traceparent = traceparent if isinstance(traceparent, str) and _TRACEPARENT.fullmatch(traceparent) else None
-    sequencer = data.child("sequencer")
+    sequencer_reader = data.child("sequencer")
+    sequencer = None if sequencer_reader.is_absent else sequencer_reader.nullable_text(max_length=256)
+    when = time.instant()
+    if kind == RENAMED:
+        _cross_check(data.child("destinationUrl"), account, container, path)
+        return BlobRenamed(
+            event_id=event_id,
+            event_time=when,
+            api=api,
+            account=account,
+            container=container,
+            path=path,
+            sequencer=sequencer,
+            traceparent=traceparent,
+        )
     etag = data.child("eTag")
     is_created = kind == _CREATED
     if is_created:
@@ -92,9 +109,8 @@ def _read_event(root: Reader, kind: str, *, account: str, time: Reader) -> BlobC
         path=path,
         etag=_read_etag(etag) if is_created or not etag.is_absent else f"event:{event_id}",
         size_bytes=data.child("contentLength").integer(minimum=0, default=None if is_created else 0),
-        sequencer=None if sequencer.is_absent else sequencer.nullable_text(max_length=256),
+        sequencer=sequencer,
     )
-    when = time.instant()
     if not is_created:
         return OtherBlobEvent(
             event_id=event_id, event_time=when, event_type=kind, api=api, blob=blob, traceparent=traceparent

@@ -2,9 +2,11 @@
 
 from typing import Final, assert_never
 
+from functions.core.blob_events import RENAMED
 from functions.core.decided import Decision, Hold, ListedInput, NamedInput, Situation, Skip, Wanted
 from functions.core.ledger import Cause, CauseKind
 from functions.core.model import (
+    ArrivalSource,
     BlobCreated,
     BlobVersion,
     ModelSignal,
@@ -31,6 +33,8 @@ def decide(event: TriggerEvent, pipelines: Pipelines, situation: Situation) -> D
         case BlobCreated():
             return _decide_blob(event, pipelines, situation)
         case OtherBlobEvent():
+            if event.event_type == RENAMED:  # one whose blob is there has become a BlobCreated
+                return Skip(reason=SkipReason.RENAMED_AND_GONE)
             return Skip(reason=SkipReason.UNSUPPORTED_EVENT_TYPE, detail=event.event_type)
         case SlotDue():
             return _decide_slot(event, pipelines, situation)
@@ -82,7 +86,7 @@ def _refuse_blob(event: BlobCreated, pipelines: Pipelines, situation: Situation)
         output = pipeline.output
         if output is not None and blob.container == output.container and blob.path.startswith(output.prefix):
             return Skip(reason=SkipReason.OWN_OUTPUT, detail=f"of {pipeline.key}")
-    if event.api not in COMMITTING_APIS:
+    if event.source is ArrivalSource.EVENT and event.api not in COMMITTING_APIS:
         return Skip(reason=SkipReason.UNCOMMITTED_API, detail=event.api[:80])
     if blob.size_bytes == 0:
         return Skip(reason=SkipReason.ZERO_BYTES)

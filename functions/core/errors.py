@@ -5,7 +5,8 @@
     │   └── InvalidEventError · InvalidDocumentError · InvalidRequestError · InvalidConfigurationError ·
     │       InvalidSettingsError · IllegalPlanError · IllegalTransitionError · ParametersTooLargeError ·
     │       UnknownPipelineError · UnknownRunError · UnknownJobError · AmbiguousJobError ·
-    │       RunRejectedError · AccessRefusedError · NotFoundError · NotSignedInError · RoleMissingError
+    │       RunRejectedError · AccessRefusedError · NotFoundError · ContinuationLostError · NotSignedInError ·
+    │       RoleMissingError
     └── TransientError     retrying may help: let the host redeliver, or put the work back with delay
         └── LedgerUnavailableError · LedgerConflictError · StorageUnavailableError · QueueUnavailableError ·
             RunSubmissionError · WorkspaceUnavailableError · ThrottledError · PublicationError
@@ -21,6 +22,7 @@ from functions.core.model import JobKey, PipelineKey, RunId
 __all__ = [
     "AccessRefusedError",
     "AmbiguousJobError",
+    "ContinuationLostError",
     "IllegalPlanError",
     "IllegalTransitionError",
     "InvalidConfigurationError",
@@ -261,6 +263,17 @@ class RoleMissingError(PermanentError):
 
     def __str__(self) -> str:
         return f"{self.caller!r} lacks the app role {self.role}; have it assigned in the app's enterprise application"
+
+
+class ContinuationLostError(PermanentError):
+    """The place in a listing at which to go on is not known any more; the listing must begin again."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(place)
+        self.place = place
+
+    def __str__(self) -> str:
+        return f"the listing of {self.place} cannot go on where it stopped; begin it again"
 
 
 class LedgerUnavailableError(_SubjectError, TransientError):

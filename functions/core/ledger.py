@@ -11,6 +11,7 @@ from functions.core.errors import IllegalTransitionError
 from functions.core.manifest import ManifestPointer
 from functions.core.model import (
     ArrivalId,
+    ArrivalSource,
     ArrivalState,
     BatchId,
     BlobVersion,
@@ -112,6 +113,8 @@ class Arrival:
     deliveries: int = 1
     traceparent: str | None = None
     config_version: str = ""  # of the configuration that decided
+    source: ArrivalSource = ArrivalSource.EVENT
+    contradictions: tuple[str, ...] = ()  # what later deliveries said differently; the first one is believed
     history: tuple[Change, ...] = ()
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ from datetime import datetime
 from functions.core.ledger import Arrival, Attempt, Cause, CauseKind, Run
 from functions.core.model import (
     ArrivalId,
+    ArrivalSource,
     ArrivalState,
     BatchId,
     BlobVersion,
@@ -60,6 +61,8 @@ def arrival_to_row(arrival: Arrival) -> Row:
             "deliveries": arrival.deliveries,
             "traceparent": arrival.traceparent,
             "config_version": arrival.config_version,
+            "source": arrival.source.value,
+            "contradictions": to_text(arrival.contradictions) if arrival.contradictions else None,
             "history": history_to_text(arrival.history),
         }
     )
@@ -95,6 +98,8 @@ def arrival_from_row(row: Mapping[str, object]) -> Arrival:
             deliveries=fields.reader("deliveries").integer(minimum=1),
             traceparent=fields.optional_text("traceparent"),
             config_version=fields.text("config_version"),
+            source=fields.reader("source").one_of(ArrivalSource, default=ArrivalSource.EVENT),
+            contradictions=fields.texts("contradictions"),
             history=fields.history("history"),
         )
     )
@@ -259,6 +264,8 @@ def arrival_to_public_json(arrival: Arrival) -> dict[str, object]:
         "route": arrival.route,
         "run_id": arrival.run_id,
         "deliveries": arrival.deliveries,
+        "source": arrival.source.value,
+        "contradictions": list(arrival.contradictions),
         "api": arrival.api,
         "event_id": arrival.event_id,
         "event_time": to_iso(arrival.event_time),

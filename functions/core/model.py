@@ -65,6 +65,14 @@ class ArrivalState(StrEnum):
     FAILED = "failed"  # its run ended without scores; can be retried by an explicit next attempt
 
 
+class ArrivalSource(StrEnum):
+    """How an arrival became known."""
+
+    EVENT = "event"  # Event Grid said that its content was committed
+    RENAME = "rename"  # Event Grid said that it was renamed; size and ETag are what storage had then
+    SWEEP = "sweep"  # no event came: a listing found it
+
+
 class RunState(StrEnum):
     """Where a run stands between its decision and its end."""
 
@@ -101,13 +109,31 @@ class BlobVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobCreated:
-    """A blob's content was committed (Microsoft.Storage.BlobCreated, either schema)."""
+    """A blob's content was committed (Microsoft.Storage.BlobCreated, either schema), or is there all the same."""
 
     event_id: str
     event_time: datetime
     api: str
     blob: BlobVersion
     content_type: str
+    traceparent: str | None = None
+    source: ArrivalSource = ArrivalSource.EVENT
+
+    def __post_init__(self) -> None:
+        require_utc(self.event_time, "event_time")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobRenamed:
+    """A file of a hierarchical account got another name (Microsoft.Storage.BlobRenamed); nothing says its content."""
+
+    event_id: str
+    event_time: datetime
+    api: str
+    account: str
+    container: str
+    path: str  # the new name
+    sequencer: str | None  # of the new name
     traceparent: str | None = None
 
     def __post_init__(self) -> None:

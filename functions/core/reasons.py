@@ -26,6 +26,7 @@ class SkipReason(_Reason):
     CONTROL_CONTAINER = "control_container", "the container holds Tidegate's own data, which starts nothing"
     OWN_OUTPUT = "own_output", "the blob is an output of a pipeline, and outputs never trigger"
     UNSUPPORTED_EVENT_TYPE = "unsupported_event_type", "only created blobs start runs"
+    RENAMED_AND_GONE = "renamed_and_gone", "what was renamed was not there any more when its event came"
     UNCOMMITTED_API = "uncommitted_api", "the call that caused the event does not commit a file's content"
     ZERO_BYTES = "zero_bytes", "the blob is empty"
     UNKNOWN_CONTAINER = "unknown_container", "no pipeline reads this container"

@@ -100,6 +100,12 @@ class RowFields:
             reader.refuse("JSON")
             return Reader({}, reader.place, self.problems)
 
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return a column that holds a list of texts; none if the row lacks it."""
+        if self.reader(name).is_absent:
+            return ()
+        return tuple(item.text() for item in self.document(name).items())
+
     def optional_outcome(self, name: str) -> Outcome | None:
         """Return an outcome, or None if the row lacks it."""
         reader = self.reader(name)

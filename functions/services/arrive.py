@@ -6,25 +6,36 @@ in the index of held ones. So no message has to be written before the run is sta
 to the submission is one writer's.
 """
 
-from dataclasses import dataclass
-from typing import assert_never
+from dataclasses import dataclass, replace
+from typing import Final, assert_never
 
-from functions.core.blob_events import parse_blob_event
+from functions.core.alerts import AlertKind
+from functions.core.blob_events import RENAMED, parse_blob_event
 from functions.core.decided import Hold, Skip, StartRun
 from functions.core.decisions import decide, is_newer
 from functions.core.errors import LedgerConflictError, MlopsError, TransientError
 from functions.core.ledger import Arrival, Change
-from functions.core.model import ArrivalState, BlobCreated, OtherBlobEvent
+from functions.core.model import (
+    ArrivalSource,
+    ArrivalState,
+    BlobCreated,
+    BlobRenamed,
+    BlobVersion,
+    OtherBlobEvent,
+)
 from functions.core.pipelines import Pipeline
 from functions.core.reasons import SkipReason
+from functions.core.redeliveries import differences, note_differences
 from functions.core.tokens import arrival_id_of
-from functions.ports import Entry, HeldArrival
+from functions.ports import Entry, HeldArrival, SpanHandle
 from functions.services.batches import start_batch
 from functions.services.plane import ControlPlane, Done, Wait, wake_dispatcher
 from functions.services.putting_back import back_off_s
 from functions.services.situations import bare_situation
 
 __all__ = ["Arrived", "arrive"]
+
+_TRIES: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +45,7 @@ class Arrived:
     arrival: Arrival
     is_new: bool
     what: str
+    differences: tuple[str, ...] = ()  # from what an earlier delivery said of the same ETag
 
 
 def arrive(plane: ControlPlane, message: str | bytes) -> Arrived:
@@ -42,42 +54,117 @@ def arrive(plane: ControlPlane, message: str | bytes) -> Arrived:
     Raises:
         InvalidEventError: The message is no blob event; the host moves it to the poison queue, from where it is
             quarantined with this reason.
-        TransientError: The ledger or the queue did not answer; the host delivers the message again.
+        TransientError: The ledger, the storage or the queue did not answer; the host delivers the message again.
     """
     event = parse_blob_event(message)
     with plane.telemetry.span("arrival", traceparent=event.traceparent, event_id=event.event_id) as span:
-        arrived = _record(plane, event, span.traceparent)
-        span.set(
-            arrival_id=arrived.arrival.id,
-            pipeline=arrived.arrival.pipeline,
-            state=arrived.arrival.state.value,
-            run_id=arrived.arrival.run_id,
-            deliveries=arrived.arrival.deliveries,
-            outcome=arrived.what,
-        )
+        if isinstance(event, BlobRenamed):
+            known, sequencer = _look_up(plane, event), event.sequencer
+        else:
+            known, sequencer = event, event.blob.sequencer
+        arrived = _record(plane, known, sequencer, span.traceparent)
+        _describe(span, arrived)
+        if arrived.differences:
+            plane.telemetry.alert(
+                AlertKind.CONTRADICTING_EVENTS.value,
+                traceparent=span.traceparent,
+                arrival_id=arrived.arrival.id,
+                pipeline=arrived.arrival.pipeline,
+                detail="; ".join(arrived.differences)[:1000],
+            )
     return arrived
 
 
-def _record(plane: ControlPlane, event: BlobCreated | OtherBlobEvent, traceparent: str) -> Arrived:
+def _describe(span: SpanHandle, arrived: Arrived) -> None:
+    arrival = arrived.arrival
+    span.set(
+        arrival_id=arrival.id,
+        pipeline=arrival.pipeline,
+        state=arrival.state.value,
+        run_id=arrival.run_id,
+        deliveries=arrival.deliveries,
+        outcome=arrived.what,
+    )
+
+
+def _look_up(plane: ControlPlane, event: BlobRenamed) -> BlobCreated | OtherBlobEvent:
+    """Return the renamed blob as the arrival that it is, with the size and ETag that its event does not tell.
+
+    The event's sequencer is not the version's: the name may have got a newer version since. It orders the versions
+    before the rename only.
+    """
+    is_ours = event.account == plane.account  # the decision refuses others, whose storage is not asked
+    stored = plane.inputs.find(event.account, event.container, event.path) if is_ours else None
+    unknown = BlobVersion(
+        account=event.account,
+        container=event.container,
+        path=event.path,
+        etag=f"event:{event.event_id}",
+        size_bytes=0,
+    )
+    if is_ours and stored is None:
+        return OtherBlobEvent(
+            event_id=event.event_id,
+            event_time=event.event_time,
+            event_type=RENAMED,
+            api=event.api,
+            blob=unknown,
+            traceparent=event.traceparent,
+        )
+    return BlobCreated(
+        event_id=event.event_id,
+        event_time=event.event_time,
+        api=event.api,
+        blob=unknown if stored is None else stored.version,
+        content_type="" if stored is None else stored.content_type,
+        traceparent=event.traceparent,
+        source=ArrivalSource.RENAME,
+    )
+
+
+def _record(
+    plane: ControlPlane, event: BlobCreated | OtherBlobEvent, sequencer: str | None, traceparent: str
+) -> Arrived:
     decision = decide(event, plane.pipelines, bare_situation(plane))
     match decision:
         case Skip():
             ignored = _arrival_of(plane, event, ArrivalState.IGNORED, traceparent, decision)
             entry, _, is_new = plane.ledger.record_arrival(ignored)
-            return Arrived(arrival=entry.value, is_new=is_new, what=str(decision))
+            entry, what, wanted = _note(plane, entry, ignored, is_new=is_new), str(decision), ignored
         case Hold():
             wanted = _arrival_of(plane, event, ArrivalState.HELD, traceparent, decision)
             entry, held, is_new = plane.ledger.record_arrival(wanted)
-            pipeline = plane.pipelines.by_key.get(entry.value.pipeline) if entry.value.pipeline else None
-            if held is None or pipeline is None:
-                return Arrived(arrival=entry.value, is_new=is_new, what="recorded before")
-            if (older := _supersede_older(plane, held)) is not None:
-                return Arrived(arrival=older.value, is_new=is_new, what=SkipReason.OLDER_VERSION.value)
-            return Arrived(arrival=entry.value, is_new=is_new, what=_start_or_queue(plane, pipeline, held))
+            entry, what = _go_on(plane, _note(plane, entry, wanted, is_new=is_new), held, sequencer)
         case StartRun():
             raise AssertionError("a blob never starts a run by itself: its batch does")
         case _:
             assert_never(decision)
+    return Arrived(arrival=entry.value, is_new=is_new, what=what, differences=differences(entry.value, wanted))
+
+
+def _note(plane: ControlPlane, entry: Entry[Arrival], told: Arrival, *, is_new: bool) -> Entry[Arrival]:
+    """Write down what this delivery says of an arrival that was recorded before, if it says anything new."""
+    for _ in range(_TRIES):
+        noted = entry.value if is_new else note_differences(entry.value, told)
+        if noted == entry.value:
+            return entry
+        try:
+            return plane.ledger.update_arrival(entry, noted)
+        except LedgerConflictError:
+            entry = plane.ledger.get_arrival(told.blob) or entry
+    raise LedgerConflictError(f"arrival {told.id!r}", "it kept changing")
+
+
+def _go_on(
+    plane: ControlPlane, entry: Entry[Arrival], held: HeldArrival | None, sequencer: str | None
+) -> tuple[Entry[Arrival], str]:
+    """Take an arrival that is recorded as far as it goes now."""
+    pipeline = plane.pipelines.by_key.get(entry.value.pipeline) if entry.value.pipeline else None
+    if held is None or pipeline is None:
+        return entry, "recorded before"
+    if (older := _supersede_older(plane, held, sequencer)) is not None:
+        return older, SkipReason.OLDER_VERSION.value
+    return entry, _start_or_queue(plane, pipeline, held)
 
 
 def _arrival_of(
@@ -104,21 +191,22 @@ def _arrival_of(
         reason=reason,
         traceparent=traceparent,
         config_version=plane.pipelines.version,
+        source=event.source if isinstance(event, BlobCreated) else ArrivalSource.EVENT,
         history=(Change(state=state.value, at=now, note=reason or ""),),
     )
 
 
-def _supersede_older(plane: ControlPlane, held: HeldArrival) -> Entry[Arrival] | None:
+def _supersede_older(plane: ControlPlane, held: HeldArrival, sequencer: str | None) -> Entry[Arrival] | None:
     """Give up held versions of the path that a newer one has replaced; return this one if it is such.
 
     Each version looks after it is recorded, so of two that arrive together at least the later writer sees both.
     """
     blob = held.entry.value.blob
-    if blob.sequencer is None:
+    if sequencer is None:
         return None
     versions = plane.ledger.arrivals_of_path(blob.account, blob.container, blob.path)
     for other in versions:
-        if other.value.state is ArrivalState.HELD and is_newer(blob, other.value.blob):
+        if other.value.state is ArrivalState.HELD and is_newer(replace(blob, sequencer=sequencer), other.value.blob):
             _supersede(plane, other, f"replaced by ETag {blob.etag}")
     newer = next((other for other in versions if is_newer(other.value.blob, blob)), None)
     if newer is None:

@@ -17,6 +17,7 @@ __all__ = ["find_files", "queue_run", "write_decided_run"]
 
 _MOST_FILES = 50_000
 _MOST_LISTED = 500_000  # of which the glob picks some
+_PAGE = 5000  # the service's limit
 
 
 def find_files(plane: ControlPlane, start: StartRun) -> list[BlobVersion]:
@@ -27,26 +28,36 @@ def find_files(plane: ControlPlane, start: StartRun) -> list[BlobVersion]:
     """
     match start.input:
         case NamedInput(blobs=blobs):
-            found = [(place, plane.inputs.current_version(plane.account, *place)) for place in blobs]
+            found = [(place, plane.inputs.find(plane.account, *place)) for place in blobs]
             missing = [f"{container}/{path}" for (container, path), blob in found if blob is None]
             if missing:
                 raise InvalidRequestError(
                     [Problem("files", repr(name[:200]), "a file that exists") for name in missing]
                 )
-            return [blob for _, blob in found if blob is not None]
+            return [blob.version for _, blob in found if blob is not None]
         case ListedInput(places=places):
             files: list[BlobVersion] = []
             for container, prefix, pattern, suffix in places:
-                names = Glob(prefix, pattern, suffix)
-                listed = plane.inputs.list_versions(container, prefix, limit=_MOST_LISTED + 1)
-                files += [blob for blob in listed if names.matches(blob.path)]
-                if len(files) > _MOST_FILES or len(listed) > _MOST_LISTED:
-                    # Training on the first of them would be a model of data that nobody chose.
-                    expected = f"at most {_MOST_FILES} that match, among at most {_MOST_LISTED}"
-                    raise InvalidRequestError([Problem(f"{container}/{prefix}", "more files", expected)])
+                _list_into(files, plane, container, Glob(prefix, pattern, suffix))
             return files
         case _:
             raise AssertionError("a batch of arrivals has its files already")
+
+
+def _list_into(files: list[BlobVersion], plane: ControlPlane, container: str, names: Glob) -> None:
+    """Add the files of these names; only they are kept in memory, however many others there are."""
+    listed, continuation = 0, None
+    while True:
+        page = plane.inputs.list_page(container, names.prefix, continuation=continuation, limit=_PAGE)
+        listed += len(page.blobs)
+        files += [blob.version for blob in page.blobs if blob.version.size_bytes and names.matches(blob.version.path)]
+        if len(files) > _MOST_FILES or listed > _MOST_LISTED:
+            # Training on the first of them would be a model of data that nobody chose.
+            expected = f"at most {_MOST_FILES} that match, among at most {_MOST_LISTED}"
+            raise InvalidRequestError([Problem(f"{container}/{names.prefix}", "more files", expected)])
+        if page.continuation is None:
+            return
+        continuation = page.continuation
 
 
 def write_decided_run(

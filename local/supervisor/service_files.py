@@ -17,7 +17,7 @@ from local.supervisor.settings import (
 __all__ = ["event_grid_file", "functions_file", "workspace_file"]
 
 # Blob Storage announces a file once it is whole; CreateFile and the appends before FlushWithClose are not wanted.
-_COMMITTING_APIS = ("PutBlob", "PutBlockList", "CopyBlob", "FlushWithClose")
+_APIS_OF_WHOLE_FILES = ("PutBlob", "PutBlockList", "CopyBlob", "FlushWithClose", "RenameFile")
 _CONTAINERS = "/blobServices/default/containers"
 
 
@@ -46,9 +46,9 @@ def event_grid_file(folders: Folders, settings: CloudSettings) -> Path:
                     "destination": {"type": "StorageQueue", "queue": "arrivals"},
                     "event_schema": "EventGridSchema",
                     "filter": {
-                        "includedEventTypes": ["Microsoft.Storage.BlobCreated"],
+                        "includedEventTypes": ["Microsoft.Storage.BlobCreated", "Microsoft.Storage.BlobRenamed"],
                         "advancedFilters": [
-                            {"operatorType": "StringIn", "key": "data.api", "values": list(_COMMITTING_APIS)},
+                            {"operatorType": "StringIn", "key": "data.api", "values": list(_APIS_OF_WHOLE_FILES)},
                             {
                                 "operatorType": "StringNotBeginsWith",
                                 "key": "subject",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from azure.storage.blob import ContentSettings
 
 from functions.adapters.blobs import BlobInputs, BlobManifests
 from functions.adapters.dead_letters import BlobDeadLetters
@@ -151,8 +152,17 @@ class Inputs:
     """An input store, and a way to upload to it."""
 
     port: InputStore
-    put: Callable[[str, bytes], str]  # returns the ETag
+    put: Callable[[str, bytes], str]  # as text/csv; returns the ETag
     container: str
+
+    def paths(self, prefix: str, *, limit: int) -> list[list[str]]:
+        """Return the paths of every page."""
+        page = self.port.list_page(self.container, prefix, continuation=None, limit=limit)
+        pages = [page]
+        while page.continuation is not None:
+            page = self.port.list_page(self.container, prefix, continuation=page.continuation, limit=limit)
+            pages.append(page)
+        return [[blob.version.path for blob in page.blobs] for page in pages]
 
 
 @pytest.fixture
@@ -163,40 +173,70 @@ def inputs(storage: StorageAccount | None) -> Inputs:
 
         def remember(path: str, data: bytes) -> str:
             etag = f"0x{len(memory.blobs)}"
-            memory.put(BlobVersion(account=ACCOUNT, container=container, path=path, etag=etag, size_bytes=len(data)))
+            blob = BlobVersion(account=ACCOUNT, container=container, path=path, etag=etag, size_bytes=len(data))
+            memory.put(blob, content_type="text/csv", at=datetime.now(UTC))
             return etag
 
         return Inputs(memory, remember, container)
     client = storage.blobs().create_container(container)
 
     def upload(path: str, data: bytes) -> str:
-        return str(client.upload_blob(path, data, overwrite=True).get_blob_properties().etag).strip('"')
+        blob = client.upload_blob(path, data, overwrite=True, content_settings=ContentSettings(content_type="text/csv"))
+        return str(blob.get_blob_properties().etag).strip('"')
 
     return Inputs(BlobInputs(storage), upload, container)
 
 
-@pytest.mark.parametrize("path", ["new/a.parquet", "new/Zürich #1 100% + 'x'.parquet", "new/a..b", "new/%41"])
-def test_a_blob_has_its_bare_etag_and_size(inputs: Inputs, path: str) -> None:
+ODD_PATHS = ["new/a.parquet", "new/Zürich #1 100% + 'x'.parquet", "new/a..b", "new/%41", "new/🌊/" + "x" * 240]
+
+
+@pytest.mark.parametrize("path", ODD_PATHS)
+def test_a_blob_has_its_bare_etag_size_type_and_time(inputs: Inputs, path: str) -> None:
     """Odd but legal names are themselves."""
     etag = inputs.put(path, b"12345")
 
-    found = inputs.port.current_version(ACCOUNT, inputs.container, path)
+    found = inputs.port.find(ACCOUNT, inputs.container, path)
 
-    assert found == BlobVersion(account=ACCOUNT, container=inputs.container, path=path, etag=etag, size_bytes=5)
+    assert found is not None
+    assert found.version == BlobVersion(account=ACCOUNT, container=inputs.container, path=path, etag=etag, size_bytes=5)
+    assert found.content_type == "text/csv"
+    assert abs(found.modified_at - datetime.now(UTC)) < timedelta(minutes=5)
 
 
 def test_a_blob_that_is_not_there_has_no_version(inputs: Inputs) -> None:
-    assert inputs.port.current_version(ACCOUNT, inputs.container, "new/nothing") is None
+    assert inputs.port.find(ACCOUNT, inputs.container, "new/nothing") is None
 
 
-def test_a_listing_is_sorted_bounded_and_without_empty_blobs(inputs: Inputs) -> None:
-    for path in ("new/c", "new/a", "other/x", "new/b"):
+def test_a_listing_comes_in_pages_sorted_and_says_the_same_as_looking(inputs: Inputs) -> None:
+    for path in ("new/c", "new/a", "other/x", "new/b", "new/d"):
         inputs.put(path, b"1")
     inputs.put("new/0-empty", b"")
 
-    found = [blob.path for blob in inputs.port.list_versions(inputs.container, "new/", limit=2)]
+    pages = inputs.paths("new/", limit=2)
 
-    assert found == ["new/a", "new/b"]
+    assert pages == [["new/0-empty", "new/a"], ["new/b", "new/c"], ["new/d"]]
+    (listed,) = inputs.port.list_page(inputs.container, "new/d", continuation=None, limit=5).blobs
+    assert listed == inputs.port.find(ACCOUNT, inputs.container, "new/d")
+
+
+def test_odd_names_are_listed_as_they_are(inputs: Inputs) -> None:
+    for path in ODD_PATHS:
+        inputs.put(path, b"1")
+
+    assert sorted(path for page in inputs.paths("new/", limit=2) for path in page) == sorted(ODD_PATHS)
+
+
+def test_a_listing_without_blobs_is_one_empty_page(inputs: Inputs) -> None:
+    inputs.put("other/x", b"1")
+
+    assert inputs.paths("new/", limit=10) == [[]]
+
+
+def test_listing_a_container_that_is_not_there_finds_none(inputs: Inputs) -> None:
+    inputs.put("new/a", b"1")
+
+    with pytest.raises(NotFoundError):
+        inputs.port.list_page("nothing-here", "", continuation=None, limit=10)
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ output = { container = "scores" }
 name = "new_flights"
 container = "input"
 prefix = "flights/new/"
-glob = "*.parquet"
+glob = "GLOB"
 """
 
 
@@ -108,9 +108,10 @@ def make_pipelines(
     max_active: int = 100,
     budget: int | None = None,
     limits: str = "max_in_flight = 1000, max_starts_per_second = 20",
+    glob: str = "*.parquet",
 ) -> Pipelines:
-    """Return the test pipelines with another window, concurrency policy and budget for scoring, and limits of all."""
-    text = PIPELINES_TOML.replace("schema = 1\n", f"schema = 1\nlimits = {{ {limits} }}\n")
+    """Return the test pipelines with another window, policy, budget and glob for scoring, and limits of all."""
+    text = PIPELINES_TOML.replace("schema = 1\n", f"schema = 1\nlimits = {{ {limits} }}\n").replace("GLOB", glob)
     if budget is not None:
         output = 'output = { container = "scores" }'
         text = text.replace(output, f"budget = {{ max_runs_per_day = {budget} }}\n{output}")
@@ -158,7 +159,7 @@ def blob_message(
         "topic": resource,
         "subject": f"/blobServices/default/containers/{blob.container}/blobs/{blob.path}",
         "eventType": "Microsoft.Storage.BlobCreated",
-        "id": f"event-{blob.path}-{blob.etag}",
+        "id": f"event-{arrival_id_of(blob)}",
         "data": data,
         "dataVersion": "",
         "metadataVersion": "1",
@@ -218,8 +219,11 @@ class World:
 
     def arrival(self, blob: BlobVersion) -> Arrival:
         """Return what the ledger says of a blob."""
-        rows = [arrival_from_row(values) for values, _ in self.tables.rows["arrivals"].values()]
-        return next(arrival for arrival in rows if arrival.id == arrival_id_of(blob))
+        return next(arrival for arrival in self.arrivals() if arrival.id == arrival_id_of(blob))
+
+    def arrivals(self) -> list[Arrival]:
+        """Return every arrival, in no particular order."""
+        return [arrival_from_row(values) for values, _ in self.tables.rows["arrivals"].values()]
 
     def runs(self) -> list[Run]:
         """Return every run, oldest cause first."""

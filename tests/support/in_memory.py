@@ -22,6 +22,7 @@ from functions.core.completion import CompletionEvent
 from functions.core.databricks_states import RunStatus, status_of
 from functions.core.errors import (
     AmbiguousJobError,
+    ContinuationLostError,
     InvalidDocumentError,
     NotFoundError,
     Problem,
@@ -35,6 +36,7 @@ from functions.core.rows import Row
 from functions.core.scores import ScoresManifest
 from functions.core.stalled import StalledEvent
 from functions.core.work import WorkItem
+from functions.ports import BlobPage, StoredBlob
 
 __all__ = [
     "Faults",
@@ -313,25 +315,45 @@ class InMemoryInputs:
     def __init__(self, account: str = "tidegatelocal", faults: Faults | None = None) -> None:
         self.calls = _Calls(faults or NoFaults())
         self.account = account
-        self.blobs: dict[tuple[str, str, str], BlobVersion] = {}
+        self.blobs: dict[tuple[str, str, str], StoredBlob] = {}
+        self.containers = {"input", "scores"}
+        self.lost_continuations: set[str] = set()
 
-    def put(self, blob: BlobVersion) -> None:
+    def put(
+        self,
+        blob: BlobVersion,
+        *,
+        content_type: str = "application/octet-stream",
+        at: datetime = datetime(2026, 3, 1, 11, tzinfo=UTC),
+    ) -> None:
         """Upload a version; it replaces the one of the same name."""
-        self.blobs[blob.account, blob.container, blob.path] = blob
+        self.containers.add(blob.container)
+        self.blobs[blob.account, blob.container, blob.path] = StoredBlob(
+            version=replace(blob, sequencer=None), content_type=content_type, modified_at=at
+        )
 
-    def current_version(self, account: str, container: str, path: str) -> BlobVersion | None:
-        with self.calls.effect("inputs.current_version"):
-            found = self.blobs.get((account, container, path))
-        return None if found is None else replace(found, sequencer=None)
+    def remove(self, blob: BlobVersion) -> None:
+        """Delete what is under the blob's name."""
+        del self.blobs[blob.account, blob.container, blob.path]
 
-    def list_versions(self, container: str, prefix: str, *, limit: int) -> Sequence[BlobVersion]:
-        with self.calls.effect("inputs.list_versions"):
+    def find(self, account: str, container: str, path: str) -> StoredBlob | None:
+        with self.calls.effect("inputs.find"):
+            return self.blobs.get((account, container, path))
+
+    def list_page(self, container: str, prefix: str, *, continuation: str | None, limit: int) -> BlobPage:
+        with self.calls.effect("inputs.list_page"):
+            if container not in self.containers:
+                raise NotFoundError(f"listing {container}/{prefix}", "ContainerNotFound")
+            if continuation is not None and (continuation in self.lost_continuations or continuation[0] != ">"):
+                raise ContinuationLostError(f"{container}/{prefix}")
+            after = "" if continuation is None else continuation[1:]
             found = [
-                replace(blob, sequencer=None)
+                blob
                 for (account, of, path), blob in sorted(self.blobs.items())
-                if account == self.account and of == container and path.startswith(prefix) and blob.size_bytes
+                if account == self.account and of == container and path.startswith(prefix) and path > after
             ]
-        return found[:limit]
+        page = found[:limit]
+        return BlobPage(blobs=tuple(page), continuation=f">{page[-1].version.path}" if len(found) > limit else None)
 
 
 class InMemoryManifests:

@@ -8,16 +8,23 @@ from cli.ledger_commands import _lines
 def make_document(*, reason: str, url: str = "https://a.blob.core.windows.net/c/x.parquet") -> dict[str, Any]:
     """Return what is known of a blob that arrived and failed for a reason."""
     arrival = {"recorded_at": "now", "etag": "0x1", "deliveries": 1, "state": "failed", "reason": reason}
+    arrival |= {"source": "event", "contradictions": []}
     return {"url": url, "arrivals": [arrival], "runs": [], "made_by": []}
 
 
 def test_brackets_in_reasons_and_names_are_printed_as_they_are() -> None:
     """A reason with a path in brackets is neither swallowed nor taken for a style."""
     document = make_document(reason="see [/a/b] [red]x", url="https://a.blob.core.windows.net/c/[x].parquet")
+    document["arrivals"][0] |= {
+        "source": "sweep",
+        "contradictions": ["event '[e]' says size_bytes 1, recorded is 2"],
+    }
 
     printed = "\n".join(_lines(document))
 
+    assert "arrived by sweep now" in printed
     assert "see [/a/b] [red]x" in printed
+    assert "contradicted: event '[e]' says" in printed
     assert "c/[x].parquet" in printed
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from functions.core.blob_events import parse_blob_event
 from functions.core.errors import InvalidEventError
-from functions.core.model import BlobCreated, BlobVersion, OtherBlobEvent
+from functions.core.model import BlobCreated, BlobRenamed, BlobVersion, OtherBlobEvent
 from tests.strategies import paths
 
 TOPIC = (
@@ -185,7 +185,7 @@ def test_trace_context_of_a_cloud_event_goes_on() -> None:
     assert created(event | {"traceparent": "nonsense"}).traceparent is None
 
 
-@pytest.mark.parametrize("kind", ["BlobDeleted", "BlobRenamed", "DirectoryCreated", "BlobTierChanged"])
+@pytest.mark.parametrize("kind", ["BlobDeleted", "DirectoryRenamed", "DirectoryCreated", "BlobTierChanged"])
 def test_other_storage_events_are_recorded_not_refused(kind: str) -> None:
     event = make_event() | {"eventType": f"Microsoft.Storage.{kind}"}
     del event["data"]["eTag"], event["data"]["contentLength"], event["data"]["url"]
@@ -201,7 +201,45 @@ def test_other_storage_events_are_recorded_not_refused(kind: str) -> None:
 def test_deletion_that_names_its_etag_keeps_it() -> None:
     other = parse_blob_event(json.dumps(make_event(eTag='"0x8D"') | {"eventType": "Microsoft.Storage.BlobDeleted"}))
 
+    assert isinstance(other, OtherBlobEvent)
     assert other.blob.etag == "0x8D"
+
+
+RENAME = {
+    "topic": TOPIC,
+    "subject": "/blobServices/default/containers/input/blobs/flights/new/a b.parquet",
+    "eventType": "Microsoft.Storage.BlobRenamed",
+    "id": "831e1650-001e-001b-66ab-eeb76e069631",
+    "eventTime": "2022-04-25T19:13:00.1522383Z",
+    "dataVersion": "1",
+    "metadataVersion": "1",
+    "data": {
+        "api": "RenameFile",
+        "destinationUrl": "https://tidegatelocal.dfs.core.windows.net/input/flights/new/a%20b.parquet",
+        "sourceUrl": "https://tidegatelocal.dfs.core.windows.net/input/staging/a%20b.parquet",
+        "sequencer": "00000000000004420000000000028963",
+    },
+}
+
+
+def test_rename_names_the_new_path_and_no_content() -> None:
+    """R12: neither ETag nor size is in the event, so neither may be made up."""
+    assert parse_blob_event(json.dumps([RENAME])) == BlobRenamed(
+        event_id="831e1650-001e-001b-66ab-eeb76e069631",
+        event_time=datetime(2022, 4, 25, 19, 13, 0, 152238, tzinfo=UTC),
+        api="RenameFile",
+        account="tidegatelocal",
+        container="input",
+        path="flights/new/a b.parquet",
+        sequencer="00000000000004420000000000028963",
+    )
+
+
+@pytest.mark.parametrize("url", [..., "https://tidegatelocal.dfs.core.windows.net/input/staging/a%20b.parquet"])
+def test_rename_whose_destination_is_not_its_subject_is_refused(url: Any) -> None:
+    data = {key: value for key, value in (RENAME["data"] | {"destinationUrl": url}).items() if value is not ...}  # type: ignore[operator] # a dict, above
+
+    assert any(mistake.startswith("event.data.destinationUrl: ") for mistake in mistakes_of(RENAME | {"data": data}))
 
 
 def changed(**changes: Any) -> dict[str, Any]:

@@ -27,6 +27,9 @@ EXAMPLES: dict[MlopsError, str] = {
     errors.UnknownPipelineError(PipelineKey("x"), [PipelineKey("b"), PipelineKey("a")]): (
         "no pipeline 'x'; known pipelines: a, b"
     ),
+    errors.ContinuationLostError(
+        "input/new/"
+    ): "the listing of input/new/ cannot go on where it stopped; begin it again",
     errors.UnknownRunError(RunId("r")): "no run 'r' in the ledger",
     errors.UnknownJobError(JobKey("j"), []): "no job for 'j'; known jobs: none; deploy it first",
     errors.AmbiguousJobError(JobKey("j"), [1, 2]): (
