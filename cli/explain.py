@@ -90,8 +90,8 @@ def _read_event(
 
 def _then(event: TriggerEvent, decision: Decision, pipelines: Pipelines, situation: Situation) -> Decision | None:
     """Return what closing the batch with this arrival alone gives, if it is held."""
-    if not isinstance(decision, Hold) or not isinstance(event, BlobCreated):
-        return None
+    if not isinstance(decision, Hold) or decision.consignment or not isinstance(event, BlobCreated):
+        return None  # one file of a consignment says nothing of the others
     pipeline = pipelines.get(decision.pipeline)
     arrival = Arrival(
         id=arrival_id_of(event.blob),

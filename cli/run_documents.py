@@ -61,6 +61,7 @@ def arrival_document(arrival: Arrival) -> dict[str, Any]:
         "recorded_at": to_iso(arrival.recorded_at),
         "deliveries": arrival.deliveries,
         "source": arrival.source.value,
+        "consignment": arrival.consignment or None,
         "contradictions": list(arrival.contradictions),
     }
 

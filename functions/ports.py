@@ -8,6 +8,7 @@ from typing import Protocol
 
 from functions.core.alerts import Alert
 from functions.core.announcements import Announcement
+from functions.core.consignments import Consignment
 from functions.core.databricks_states import RunStatus
 from functions.core.ledger import Arrival, Run
 from functions.core.manifest import InputManifest, ManifestPointer
@@ -157,8 +158,37 @@ class RunLedger(Protocol):
         """Return the new entry of each change, None where the entry has moved on; never makes an arrival held."""
         ...
 
-    def held_arrivals(self, pipeline: PipelineKey, *, limit: int) -> Sequence[HeldArrival]:
-        """Return the oldest rows of the pipeline's index, by event time; never reads the history."""
+    def held_arrivals(
+        self, pipeline: PipelineKey, *, limit: int, consignment: str | None = None
+    ) -> Sequence[HeldArrival]:
+        """Return rows of the pipeline's index, by event time; never reads the history.
+
+        With a consignment, only its rows; with an empty one, only those of arrivals without. With neither, those
+        without come first, and then one consignment's after the other's.
+        """
+        ...
+
+    def next_consignment(self, pipeline: PipelineKey, *, after: str) -> tuple[str, str] | None:
+        """Return a place in the index and the consignment that holds arrivals there; one request.
+
+        `after` is such a place, or empty for the first: so a walk sees every consignment, however much each holds.
+        """
+        ...
+
+    def consignment(self, pipeline: PipelineKey, place: str) -> Entry[Consignment] | None:
+        """Return what is known of a consignment's present version, or None before its first."""
+        ...
+
+    def move_consignment(self, entry: Entry[Consignment] | None, consignment: Consignment) -> Entry[Consignment]:
+        """Return the new entry of a consignment that takes the step from `entry`, or from nothing."""
+        ...
+
+    def bookmark(self, name: str) -> Mapping[str, str]:
+        """Return what was remembered under a name; nothing before the first time."""
+        ...
+
+    def set_bookmark(self, name: str, values: dict[str, str]) -> None:
+        """Remember something under a name; the last writer wins, so it may be a hint only."""
         ...
 
     def note_held(self, held: HeldArrival, arrival: Arrival) -> None:
@@ -331,10 +361,14 @@ class ModelRegistry(Protocol):
 
 
 class InputStore(Protocol):
-    """Reads facts about input blobs."""
+    """Reads facts about input blobs; of their content only the lists of files."""
 
     def find(self, account: str, container: str, path: str) -> StoredBlob | None:
         """Return what is under this name now, or None."""
+        ...
+
+    def read_small(self, account: str, container: str, path: str, *, most_bytes: int) -> bytes | None:
+        """Return the content under this name, or None; of a longer one its beginning, one byte more than the most."""
         ...
 
     def list_page(self, container: str, prefix: str, *, continuation: str | None, limit: int) -> BlobPage:

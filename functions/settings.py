@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from functions.core.cron import Cron, CronError
 from functions.core.errors import InvalidSettingsError, Problem
 
 __all__ = ["Settings", "StorageSettings", "parse_settings"]
@@ -45,6 +46,8 @@ class Settings:
     dispatch_queue: str
     completions_queue: str
     are_roles_required: bool  # whether callers over HTTP need an app role
+    sweep_schedule: str
+    sweep_grace_s: int
 
     def __repr__(self) -> str:  # keys stay out of logs
         return f"Settings(environment={self.environment!r}, storage={self.storage!r}, host={self.databricks_host!r})"
@@ -76,6 +79,8 @@ def parse_settings(environ: Mapping[str, str], *, app_dir: Path) -> Settings:
         dispatch_queue=reader.queue("TIDEGATE_DISPATCH_QUEUE", "dispatch"),
         completions_queue=reader.queue("TIDEGATE_COMPLETIONS_QUEUE", "completions"),
         are_roles_required=reader.flag("TIDEGATE_REQUIRE_ROLES"),
+        sweep_schedule=reader.schedule("TIDEGATE_SWEEP_SCHEDULE", "0 */15 * * * *"),
+        sweep_grace_s=reader.seconds("TIDEGATE_SWEEP_GRACE_SECONDS", default=900, minimum=60, maximum=86_400),
     )
     reader.compare_queues(settings.arrivals_queue, settings.dispatch_queue, settings.completions_queue)
     if reader.problems:
@@ -130,6 +135,21 @@ class _SettingsReader:
     def queue(self, name: str, default: str) -> str:
         pattern = r"(?=.{3,56}$)[a-z0-9](-?[a-z0-9])+"  # with -poison after it, a name has at most 63
         return self.optional(name, pattern, "a queue's name, at most 56 long") or default
+
+    def schedule(self, name: str, default: str) -> str:
+        value = self._environ.get(name) or default
+        try:
+            Cron.parse(value)
+        except CronError as error:
+            self._refuse(name, "another value", str(error))
+        return value
+
+    def seconds(self, name: str, *, default: int, minimum: int, maximum: int) -> int:
+        value = self.optional(name, r"[0-9]{1,9}", f"a whole number from {minimum} to {maximum}")
+        seconds = default if value is None or not value.isdecimal() else int(value)
+        if not minimum <= seconds <= maximum:
+            self._refuse(name, str(seconds), f"a whole number from {minimum} to {maximum}")
+        return seconds
 
     def compare_queues(self, *names: str) -> None:
         if len(set(names)) < len(names):

@@ -250,6 +250,7 @@ def arrivals(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Arrival:
         traceparent=draw(st.none() | traceparents),
         config_version=draw(texts),
         source=draw(st.sampled_from(ArrivalSource)),
+        consignment=draw(texts),
         contradictions=tuple(draw(st.lists(texts, max_size=2))),
         history=tuple(draw(st.lists(changes, max_size=3))),
     )
@@ -286,6 +287,8 @@ def runs(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Run:
         manifest=draw(st.none() | pointers),
         traceparent=draw(st.none() | traceparents),
         config_version=draw(texts),
+        consignment=draw(texts),
+        replaces=draw(st.none() | run_ids),
         token=draw(st.none() | tokens),
         databricks_run_id=draw(st.none() | databricks_run_ids),
         run_page_url=draw(texts),
@@ -316,15 +319,17 @@ manifests = st.builds(
     files=st.lists(manifest_files, max_size=4).map(tuple),
 )
 work_items = st.builds(
-    lambda pipeline, run_id, tries, traceparent: WorkItem(
+    lambda pipeline, run_id, tries, traceparent, consignment: WorkItem(
         kind=WorkKind.CLOSE_BATCH if run_id is None else WorkKind.ADVANCE_RUN,
         pipeline=pipeline,
         run_id=run_id,
         tries=tries,
         traceparent=traceparent,
+        consignment=consignment,
     ),
     pipeline_keys,
     st.none() | run_ids,
     st.integers(0, 100),
     st.none() | traceparents,
+    texts,
 )

@@ -33,7 +33,7 @@ _URL_PARTS: Final = re.compile(r"https://([a-z0-9]{3,24})\.blob\.core\.windows\.
 
 
 class BlobInputs:
-    """Implements `InputStore` with HEAD and list calls."""
+    """Implements `InputStore`."""
 
     def __init__(self, storage: StorageAccount) -> None:
         self._storage = storage
@@ -44,6 +44,15 @@ class BlobInputs:
         try:
             with azure_errors(f"reading the properties of {container}/{path}", StorageUnavailableError):
                 return _stored(account, container, path, blob.get_blob_properties())
+        except NotFoundError:
+            return None
+
+    def read_small(self, account: str, container: str, path: str, *, most_bytes: int) -> bytes | None:
+        """Return the content under this name, or None; of a longer one its beginning, one byte more than the most."""
+        blob = self._storage.blobs(account).get_blob_client(container, path)
+        try:
+            with azure_errors(f"reading {container}/{path}", StorageUnavailableError):
+                return blob.download_blob(offset=0, length=most_bytes + 1).readall()
         except NotFoundError:
             return None
 

@@ -1,11 +1,12 @@
 """Lays the ledger out in tables, so that every read and write of the hot path names one partition.
 
     arrivals   partition account.container.shard of 16, key path hash + ETag hash      one row a version of a path
-    pending    partition pipeline, key event time + arrival id                         index of held arrivals
+    pending    partition pipeline, key [consignment +] event time + arrival id         index of held arrivals
     runs       partition pipeline.yyyymm, key the rest of the run id                   one row a run, with its outbox
     open       partition "open", key run id                                            index of unfinished stories
     marks      partition by kind                                                       requests, slots, quarantined,
-                                                                                       alerts, the turnstile's one row
+                                                                                       alerts, consignments, bookmarks,
+                                                                                       the turnstile's one row
 
 An index row is written before the row that needs it and removed after, so a crash in between leaves an index row
 too many, never one too few; readers of an index know that.
@@ -16,6 +17,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Final
 
+from functions.adapters.arrival_marks import ArrivalMarks
 from functions.adapters.tables import StoredRow, Tables
 from functions.core.alerts import Alert, AlertKind
 from functions.core.errors import InvalidDocumentError, LedgerConflictError, Problem
@@ -35,6 +37,7 @@ _COUNTING_TRIES: Final = 5
 _FIRST_WINDOW: Final = timedelta(hours=1)
 _LONGEST_WINDOW: Final = timedelta(days=31)  # a partition is a month
 _UNKNOWN_VERSION: Final = ""
+_CONSIGNMENTS: Final = "c"  # begins the keys of held arrivals that belong to a consignment
 _OPEN: Final = "open"
 _TURNSTILE: Final = "turnstile"
 _EVERYTHING: Final = 1_000_000
@@ -42,15 +45,15 @@ _MAX_REASON: Final = 8000
 _LAST_SECOND: Final = 10**11 - 1
 
 
-class TableLedger:
+class TableLedger(ArrivalMarks):
     """Implements `RunLedger` on five tables."""
 
     def __init__(self, tables: Tables) -> None:
+        super().__init__(tables.table("marks"))
         self._arrivals = tables.table("arrivals")
         self._pending = tables.table("pending")
         self._runs = tables.table("runs")
         self._open = tables.table("open")
-        self._marks = tables.table("marks")
 
     def record_arrival(self, arrival: Arrival) -> tuple[Entry[Arrival], HeldArrival | None, bool]:
         """Return the arrival's entry, its index row if it is held, and whether this call made it."""
@@ -94,13 +97,18 @@ class TableLedger:
         return [_arrival_entry(row) for row in rows]
 
     def update_arrival(self, entry: Entry[Arrival], arrival: Arrival) -> Entry[Arrival]:
-        """Return the new entry; one that becomes held is put into the index first."""
-        if arrival.state is ArrivalState.HELD and entry.value.state is not ArrivalState.HELD:
+        """Return the new entry; one that becomes held, or is moved, is put into the index first."""
+        was_held, is_held = (item.state is ArrivalState.HELD for item in (entry.value, arrival))
+        is_moved = was_held and is_held and _pending_place_of(entry.value) != _pending_place_of(arrival)
+        left = self._pending.get(*_pending_place_of(entry.value)) if is_moved else None
+        if is_held and (is_moved or not was_held):
             # The index must not let anyone claim the arrival before its own row says that it is held.
             self._index(Entry(value=arrival, version=_UNKNOWN_VERSION))
         (updated,) = self.update_arrivals([(entry, arrival)])
         if updated is None:
             raise LedgerConflictError(f"arrival {arrival.blob.path!r}", "it changed since it was read")
+        if left is not None:
+            self._pending.delete(left.partition, left.key, left.version)
         return updated
 
     def update_arrivals(self, changes: Sequence[tuple[Entry[Arrival], Arrival]]) -> list[Entry[Arrival] | None]:
@@ -116,10 +124,13 @@ class TableLedger:
                 updated[at] = None if version is None else Entry(value=changes[at][1], version=version)
         return updated
 
-    def held_arrivals(self, pipeline: PipelineKey, *, limit: int) -> Sequence[HeldArrival]:
-        """Return the oldest rows of the pipeline's index, by event time."""
+    def held_arrivals(
+        self, pipeline: PipelineKey, *, limit: int, consignment: str | None = None
+    ) -> Sequence[HeldArrival]:
+        """Return the oldest rows of the pipeline's index, or of one consignment's, by event time."""
         held: list[HeldArrival] = []
-        for row in self._pending.query(pipeline, limit=limit):
+        low, high = _pending_bounds(consignment)
+        for row in self._pending.query(pipeline, low=low, high=high, limit=limit):
             values = dict(row.values)
             version = str(values.pop("arrival_version"))
             entry: Entry[Arrival] | None = Entry(value=arrival_from_row(values), version=version)
@@ -128,6 +139,12 @@ class TableLedger:
             if entry is not None:
                 held.append(HeldArrival(pipeline=pipeline, entry=entry, key=row.key, index_version=row.version))
         return held
+
+    def next_consignment(self, pipeline: PipelineKey, *, after: str) -> tuple[str, str] | None:
+        """Return a place in the index and the consignment that holds arrivals there, the next one after `after`."""
+        for row in self._pending.query(pipeline, low=f"{after}/" if after else _CONSIGNMENTS, limit=1):
+            return row.key.partition(".")[0], arrival_from_row(row.values).consignment
+        return None
 
     def note_held(self, held: HeldArrival, arrival: Arrival) -> None:
         """Write a new reason for waiting to the arrival and its index row."""
@@ -377,7 +394,23 @@ def _place_of(blob: BlobVersion) -> tuple[str, str]:
 def _pending_place_of(arrival: Arrival) -> tuple[str, str]:
     if arrival.pipeline is None:
         raise ValueError(f"arrival {arrival.id!r} has no pipeline to be held for")
-    return arrival.pipeline, f"{to_iso(arrival.event_time)}.{arrival.id[:32]}"
+    # Times begin with a digit, so arrivals without a consignment come first, and each consignment's are together.
+    group = f"{_consignment_key(arrival.consignment)}." if arrival.consignment else ""
+    return arrival.pipeline, f"{group}{to_iso(arrival.event_time)}.{arrival.id[:32]}"
+
+
+def _pending_bounds(consignment: str | None) -> tuple[str, str | None]:
+    """Return where arrivals are in their pipeline's index: all, those without a consignment, or one's."""
+    if consignment is None:
+        return "", None
+    if not consignment:
+        return "", _CONSIGNMENTS
+    key = _consignment_key(consignment)
+    return f"{key}.", f"{key}/"  # "/" follows "."
+
+
+def _consignment_key(consignment: str) -> str:
+    return f"{_CONSIGNMENTS}{sha256(consignment.encode()).hexdigest()[:24]}"
 
 
 def _arrival_entry(row: StoredRow) -> Entry[Arrival]:

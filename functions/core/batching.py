@@ -11,7 +11,7 @@ from functions.core.reasons import HoldReason, SkipReason
 from functions.core.starting import start
 from functions.core.tokens import batch_id_of, run_id_of_batch
 
-__all__ = ["close_batch"]
+__all__ = ["close_batch", "start_or_hold"]
 
 _LOOK_AGAIN_S: Final = 15.0  # at what nobody announces: a champion that appears, a run that ends
 
@@ -31,8 +31,6 @@ def close_batch(
     wait_s = (min(opened, quiet) - now).total_seconds()
     if wait_s > 0 and len(held) < batching.max_files:
         return Hold(pipeline=pipeline.key, reason=HoldReason.WINDOW_OPEN, wait_s=wait_s)
-    if (refusal := situation.refusal) is not None:
-        return Hold(pipeline=pipeline.key, reason=refusal.reason, wait_s=refusal.wait_s)
     batch = tuple(sorted(held, key=lambda arrival: (arrival.event_time, arrival.id))[: batching.max_files])
     ids = [arrival.id for arrival in batch]
     wanted = Wanted(
@@ -41,6 +39,13 @@ def close_batch(
         input=ArrivalsInput(arrivals=batch),
         traceparent=batch[0].traceparent,
     )
+    return start_or_hold(pipeline, wanted, pipelines, situation)
+
+
+def start_or_hold(pipeline: Pipeline, wanted: Wanted, pipelines: Pipelines, situation: Situation) -> Decision:
+    """Return the run of held arrivals whose window is over, or what else they wait for."""
+    if (refusal := situation.refusal) is not None:
+        return Hold(pipeline=pipeline.key, reason=refusal.reason, wait_s=refusal.wait_s)
     decision = start(pipeline, wanted, pipelines, situation)
     if isinstance(decision, Skip) and decision.reason is SkipReason.NO_MODEL_YET:
         return Hold(pipeline=pipeline.key, reason=HoldReason.NO_MODEL_YET, wait_s=_LOOK_AGAIN_S)

@@ -54,6 +54,7 @@ class ArrivalsInput:
     """The run reads these arrivals, frozen."""
 
     arrivals: tuple[Arrival, ...]
+    kept: tuple[BlobVersion, ...] = ()  # and these files of the version that it replaces
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +88,8 @@ class StartRun:
     config_version: str
     traceparent: str | None
     must_cancel_active: bool = False  # policy supersede: the active run is cancelled and waited for first
+    consignment: str = ""  # whose files it reads
+    replaces: RunId | None = None  # the run over the consignment's version before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +101,8 @@ class Hold:
     wait_s: float  # until looking again is worth it; 0: now
     route: str = ""
     routing: Routing | None = None
+    consignment: str = ""  # whose other files it waits for
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +113,7 @@ class Skip:
     detail: str = ""
     pipeline: PipelineKey | None = None
     routing: Routing | None = None
+    consignment: str = ""  # which a seal speaks of
 
     def __str__(self) -> str:
         return f"{self.reason.sentence}: {self.detail}" if self.detail else self.reason.sentence

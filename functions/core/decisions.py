@@ -3,6 +3,7 @@
 from typing import Final, assert_never
 
 from functions.core.blob_events import RENAMED
+from functions.core.consignments import consignment_of, find_seal
 from functions.core.decided import Decision, Hold, ListedInput, NamedInput, Situation, Skip, Wanted
 from functions.core.ledger import Cause, CauseKind
 from functions.core.model import (
@@ -62,17 +63,28 @@ def is_newer(one: BlobVersion, other: BlobVersion) -> bool:
 def _decide_blob(event: BlobCreated, pipelines: Pipelines, situation: Situation) -> Decision:
     if (skip := _refuse_blob(event, pipelines, situation)) is not None:
         return skip
+    if (waiting := find_seal(event.blob, pipelines)) is not None:
+        return Skip(
+            reason=SkipReason.SEAL,
+            detail=f"for {waiting.key}",
+            pipeline=waiting.key,
+            consignment=consignment_of(event.blob.container, event.blob.path),
+        )
+    if event.blob.size_bytes == 0:
+        return Skip(reason=SkipReason.ZERO_BYTES)
     routing = find_route(event.blob, event.content_type, pipelines)
     if routing.pipeline is None or routing.route is None:
         return _skip_unrouted(event.blob, pipelines, routing)
     if any(is_newer(known, event.blob) for known in situation.known_versions):
         return Skip(reason=SkipReason.OLDER_VERSION, pipeline=routing.pipeline.key, routing=routing)
+    has_consignments = routing.pipeline.readiness.has_consignments
     return Hold(
         pipeline=routing.pipeline.key,
         route=routing.route.name,
-        reason=HoldReason.WINDOW_OPEN,
+        reason=HoldReason.NOT_READY if has_consignments else HoldReason.WINDOW_OPEN,
         wait_s=float(routing.pipeline.batching.quiet_seconds),
         routing=routing,
+        consignment=consignment_of(event.blob.container, event.blob.path) if has_consignments else "",
     )
 
 
@@ -88,8 +100,6 @@ def _refuse_blob(event: BlobCreated, pipelines: Pipelines, situation: Situation)
             return Skip(reason=SkipReason.OWN_OUTPUT, detail=f"of {pipeline.key}")
     if event.source is ArrivalSource.EVENT and event.api not in COMMITTING_APIS:
         return Skip(reason=SkipReason.UNCOMMITTED_API, detail=event.api[:80])
-    if blob.size_bytes == 0:
-        return Skip(reason=SkipReason.ZERO_BYTES)
     return None
 
 

@@ -130,6 +130,7 @@ def _decision(decision: Decision) -> dict[str, object]:
                 "why": _why_held(decision),
                 "pipeline": decision.pipeline,
                 "route": decision.route or None,
+                "consignment": decision.consignment or None,
                 "wait_s": decision.wait_s,
             }
         case StartRun():

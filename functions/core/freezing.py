@@ -85,6 +85,8 @@ def freeze(start: StartRun, files: Sequence[BlobVersion], situation: Situation, 
         ),
         traceparent=start.traceparent,
         config_version=start.config_version,
+        consignment=start.consignment,
+        replaces=start.replaces,
         history=(Change(state=RunState.DECIDED.value, at=now, note=start.cause.kind.value),),
     )
     return Frozen(run=run, manifest=manifest)

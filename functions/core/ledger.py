@@ -51,6 +51,7 @@ ARRIVAL_TRANSITIONS: Final[Mapping[ArrivalState, frozenset[ArrivalState]]] = {
     ArrivalState.SUPERSEDED: frozenset(),
     ArrivalState.SCORED: frozenset(),
     ArrivalState.FAILED: frozenset({ArrivalState.ASSIGNED, ArrivalState.HELD, ArrivalState.SCORED}),
+    ArrivalState.SEAL: frozenset(),  # replaying one would make it an input
 }
 
 RUN_TRANSITIONS: Final[Mapping[RunState, frozenset[RunState]]] = {
@@ -114,6 +115,7 @@ class Arrival:
     traceparent: str | None = None
     config_version: str = ""  # of the configuration that decided
     source: ArrivalSource = ArrivalSource.EVENT
+    consignment: str = ""  # whose files it waits for, or says to be complete: container/folder/
     contradictions: tuple[str, ...] = ()  # what later deliveries said differently; the first one is believed
     history: tuple[Change, ...] = ()
 
@@ -128,6 +130,12 @@ class Arrival:
     def redelivered(self, at: datetime) -> "Arrival":
         """Return the arrival with one more delivery counted."""
         return replace(self, deliveries=self.deliveries + 1, updated_at=max(at, self.updated_at))
+
+    @property
+    def is_replayed(self) -> bool:
+        """Whether it was given up before it came to be held again, which only a person does."""
+        given_up = {ArrivalState.IGNORED.value, ArrivalState.FAILED.value}
+        return self.state is ArrivalState.HELD and any(change.state in given_up for change in self.history)
 
     def assign(self, run_id: RunId, at: datetime) -> "Arrival":
         """Return the arrival frozen into a run's batch; assigning it to the same run again changes nothing."""
@@ -150,9 +158,16 @@ class Arrival:
         return self if self.reason == reason else replace(self, reason=reason, updated_at=max(at, self.updated_at))
 
     def replay(self, pipeline: PipelineKey, at: datetime, note: str) -> "Arrival":
-        """Return an ignored or failed arrival held for a pipeline again, on a person's word."""
+        """Return the arrival held for a pipeline, on a person's word: an ignored or failed one again, a held one moved.
+
+        A held one is moved when its own pipeline is gone, or was renamed.
+        """
         if self.state is ArrivalState.HELD:
-            return self
+            if self.pipeline == pipeline:
+                return self
+            at = max(at, self.updated_at)
+            history = (*self.history, Change(state=self.state.value, at=at, note=note))[-CHANGES_KEPT:]
+            return replace(self, pipeline=pipeline, reason=None, updated_at=at, history=history)
         if self.state is ArrivalState.ASSIGNED:
             raise self._refuse("held")  # its run is alive: replaying now could put it into two
         return self._become(ArrivalState.HELD, at, note=note, pipeline=pipeline, reason=None, run_id=None)
@@ -251,6 +266,8 @@ class Run:
     manifest: ManifestPointer | None = None
     traceparent: str | None = None
     config_version: str = ""
+    consignment: str = ""  # whose files it reads: container/folder/
+    replaces: RunId | None = None  # the run over fewer or older files of the same consignment
     token: IdempotencyToken | None = None
     databricks_run_id: DatabricksRunId | None = None
     run_page_url: str = ""

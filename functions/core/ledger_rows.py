@@ -62,6 +62,7 @@ def arrival_to_row(arrival: Arrival) -> Row:
             "traceparent": arrival.traceparent,
             "config_version": arrival.config_version,
             "source": arrival.source.value,
+            "consignment": arrival.consignment or None,
             "contradictions": to_text(arrival.contradictions) if arrival.contradictions else None,
             "history": history_to_text(arrival.history),
         }
@@ -99,6 +100,7 @@ def arrival_from_row(row: Mapping[str, object]) -> Arrival:
             traceparent=fields.optional_text("traceparent"),
             config_version=fields.text("config_version"),
             source=fields.reader("source").one_of(ArrivalSource, default=ArrivalSource.EVENT),
+            consignment=fields.optional_text("consignment") or "",
             contradictions=fields.texts("contradictions"),
             history=fields.history("history"),
         )
@@ -136,6 +138,8 @@ def run_to_row(run: Run) -> Row:
             "manifest_sha256": None if run.manifest is None else run.manifest.sha256,
             "traceparent": run.traceparent,
             "config_version": run.config_version,
+            "consignment": run.consignment or None,
+            "replaces": run.replaces,
             "token": run.token,
             "databricks_run_id": None if run.databricks_run_id is None else str(run.databricks_run_id),
             "run_page_url": run.run_page_url,
@@ -158,7 +162,7 @@ def run_to_row(run: Run) -> Row:
 def run_from_row(row: Mapping[str, object]) -> Run:
     """Return the run in a row, whatever other columns the table adds; raises InvalidDocumentError."""
     fields = RowFields(row, "run row")
-    token = fields.optional_text("token")
+    token, replaces = fields.optional_text("token"), fields.optional_text("replaces")
     return fields.build(
         lambda: Run(
             id=RunId(fields.text("id")),
@@ -191,6 +195,8 @@ def run_from_row(row: Mapping[str, object]) -> Run:
             manifest=fields.manifest_pointer(),
             traceparent=fields.optional_text("traceparent"),
             config_version=fields.text("config_version"),
+            consignment=fields.optional_text("consignment") or "",
+            replaces=None if replaces is None else RunId(replaces),
             token=None if token is None else IdempotencyToken(token),
             databricks_run_id=(
                 None
@@ -232,6 +238,8 @@ def run_to_public_json(run: Run) -> dict[str, object]:
         "arrivals": list(run.arrivals),
         "arrival_count": run.arrival_count,
         "file_count": run.file_count,
+        "consignment": run.consignment or None,
+        "replaces": run.replaces,
         "cause": {"kind": run.cause.kind.value, "name": run.cause.name, "at": to_iso(run.cause.at)},
         "stages": {stage.value: is_on for stage, is_on in run.stages.items()},
         "parameters": dict(run.parameters),
@@ -265,6 +273,7 @@ def arrival_to_public_json(arrival: Arrival) -> dict[str, object]:
         "run_id": arrival.run_id,
         "deliveries": arrival.deliveries,
         "source": arrival.source.value,
+        "consignment": arrival.consignment or None,
         "contradictions": list(arrival.contradictions),
         "api": arrival.api,
         "event_id": arrival.event_id,

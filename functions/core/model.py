@@ -63,6 +63,7 @@ class ArrivalState(StrEnum):
     SUPERSEDED = "superseded"  # a newer version of the same path arrived first
     SCORED = "scored"  # its run completed and the output manifest was verified
     FAILED = "failed"  # its run ended without scores; can be retried by an explicit next attempt
+    SEAL = "seal"  # says that the files beside it are complete; never a file of a batch
 
 
 class ArrivalSource(StrEnum):

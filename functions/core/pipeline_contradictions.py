@@ -31,6 +31,7 @@ def contradictions(pipelines: Sequence[Pipeline], mistakes: Sequence[Problem] = 
     yield from _repeated_names(pipelines, wrong)
     yield from _shadowed_routes(pipelines, wrong)
     yield from _shadowed_signals(pipelines, wrong)
+    yield from _shared_seals(pipelines, wrong)
     inputs = [place for place in _inputs(pipelines) if _is_right(place.key_path, wrong)]
     outputs = [place for place in _outputs(pipelines) if _is_right(place.key_path, wrong)]
     for place in (*inputs, *outputs):
@@ -96,6 +97,27 @@ def _shadowed_signals(pipelines: Sequence[Pipeline], wrong: Collection[str]) -> 
                 later_path,
                 f"signal {later.name!r}, which {earlier_path} ({earlier.name!r}) shadows",
                 "a signal that reaches it: give the earlier one another threshold, or put it last",
+            )
+
+
+def _shared_seals(pipelines: Sequence[Pipeline], wrong: Sequence[str]) -> Iterator[Problem]:
+    """Yield markers and manifests of which nobody could say whose files they speak of."""
+    waiting = [
+        pipeline
+        for pipeline in pipelines
+        if pipeline.readiness.name
+        and all(_is_right(f"pipelines.{pipeline.key}.{part}", wrong) for part in ("readiness", "routes"))
+    ]
+    for earlier, later in combinations(waiting, 2):
+        if earlier.readiness.name == later.readiness.name and any(
+            _overlap(_Place("", one.container, one.prefix), _Place("", other.container, other.prefix))
+            for one in earlier.routes
+            for other in later.routes
+        ):
+            yield Problem(
+                f"pipelines.{later.key}.readiness.name",
+                shown(later.readiness.name),
+                f"a name that {earlier.key}, which reads the same folders, does not wait for",
             )
 
 

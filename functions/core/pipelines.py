@@ -21,10 +21,13 @@ __all__ = [
     "Batching",
     "Concurrency",
     "ConcurrencyPolicy",
+    "LateFiles",
     "MissedSlots",
+    "OnTimeout",
     "Output",
     "Pipeline",
     "Pipelines",
+    "Readiness",
     "ReadinessKind",
     "Route",
     "Schedule",
@@ -58,9 +61,42 @@ class ConcurrencyPolicy(StrEnum):
 
 
 class ReadinessKind(StrEnum):
-    """What else must be there before a batch may close."""
+    """What else must be there before a batch may close; all but the first make a consignment of each folder."""
 
     NONE = "none"
+    MARKER = "marker"  # a blob such as _SUCCESS in the folder
+    MANIFEST = "manifest"  # a blob in the folder that lists the files
+    COUNT = "count"  # so many files in the folder
+
+
+class OnTimeout(StrEnum):
+    """What becomes of a consignment that is not complete when its longest wait is over."""
+
+    HOLD = "hold"  # it goes on waiting, and says so
+    START = "start"  # it starts with what is there; what comes after is late
+
+
+class LateFiles(StrEnum):
+    """What becomes of a file whose consignment was frozen without it."""
+
+    NEW_VERSION = "new_version"  # another run, over the consignment's whole present set of files
+    QUARANTINE = "quarantine"  # it is recorded with this reason, and can be replayed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """When a folder of files is complete, and what follows if it never is, or gets more afterwards."""
+
+    kind: ReadinessKind = ReadinessKind.NONE
+    name: str = ""  # of the marker or the manifest, within the folder
+    count: int = 0  # of files
+    on_timeout: OnTimeout = OnTimeout.HOLD
+    late: LateFiles = LateFiles.NEW_VERSION
+
+    @property
+    def has_consignments(self) -> bool:
+        """Whether the files of one folder stay together."""
+        return self.kind is not ReadinessKind.NONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +233,7 @@ class Pipeline:
     training_data: TrainingData | None = None  # of a training pipeline
     output: Output | None = None  # of a scoring pipeline
     batching: Batching = field(default_factory=Batching)
-    readiness: ReadinessKind = ReadinessKind.NONE
+    readiness: Readiness = field(default_factory=Readiness)
     concurrency: Concurrency = field(default_factory=Concurrency)
     max_attempts: int = 1
     stalled_after_minutes: int = DEFAULT_STALLED_AFTER_MINUTES  # an attempt that is open for longer is announced

@@ -21,10 +21,10 @@ from functions.core.pipelines import (
     Output,
     Pipeline,
     Pipelines,
-    ReadinessKind,
     Route,
     TrainingData,
 )
+from functions.core.readiness_toml import MOST_FILES, read_readiness
 from functions.core.reading import Reader, shown
 from functions.core.schedules_toml import read_schedule
 from functions.core.signals_toml import read_signals
@@ -99,6 +99,8 @@ def _read_pipeline(name: str, reader: Reader, known_jobs: Collection[JobKey]) ->
         reader.mapping(required=("kind", "job", "model", own), optional=_OPTIONAL_KEYS)
     else:  # without its kind, nobody knows which of the two it needs
         reader.mapping(required=("job", "model"), optional=("kind", "training_data", "output", *_OPTIONAL_KEYS))
+    routes = tuple(_read_route(item) for item in _optional_items(reader.child("routes")))
+    batching = _read_batching(reader.child("batching"))
     job = reader.child("job")
     if not job.is_absent and job.value not in known_jobs:
         job.refuse(f"a job with a template, one of {', '.join(sorted(known_jobs)) or 'none'}")
@@ -111,13 +113,13 @@ def _read_pipeline(name: str, reader: Reader, known_jobs: Collection[JobKey]) ->
         stages=_read_stages(reader.child("stages"), kind),
         parameters=_read_parameters(reader.child("parameters"), kind),
         callers_may_set=_read_callers_may_set(reader.child("callers_may_set"), kind),
-        routes=tuple(_read_route(item) for item in _optional_items(reader.child("routes"))),
+        routes=routes,
         schedules=tuple(read_schedule(item) for item in _optional_items(reader.child("schedules"))),
         signals=read_signals(reader.child("signals"), kind, own_model=str(reader.child("model").value)),
         training_data=_read_training_data(reader.child("training_data")),
         output=_read_output(reader.child("output"), name),
-        batching=_read_batching(reader.child("batching")),
-        readiness=_read_readiness(reader.child("readiness")),
+        batching=batching,
+        readiness=read_readiness(reader.child("readiness"), batching, has_routes=bool(routes)),
         concurrency=_read_concurrency(reader.child("concurrency")),
         max_attempts=_read_max_attempts(reader.child("retry")),
         stalled_after_minutes=_read_stalled_after(reader.child("sla")),
@@ -239,15 +241,8 @@ def _read_batching(reader: Reader) -> Batching:
     return Batching(
         quiet_seconds=quiet,
         max_wait_seconds=wait.integer(minimum=quiet, maximum=_WEEK_S, default=quiet),
-        max_files=reader.child("max_files").integer(minimum=1, maximum=50_000, default=1000),
+        max_files=reader.child("max_files").integer(minimum=1, maximum=MOST_FILES, default=1000),
     )
-
-
-def _read_readiness(reader: Reader) -> ReadinessKind:
-    if reader.is_absent:
-        return ReadinessKind.NONE
-    reader.mapping(required=("kind",))
-    return reader.child("kind").one_of(ReadinessKind)
 
 
 def _read_concurrency(reader: Reader) -> Concurrency:

@@ -3,7 +3,9 @@
 from dataclasses import replace
 from typing import Final
 
+from functions.core.decisions import COMMITTING_APIS
 from functions.core.ledger import Arrival
+from functions.core.model import ArrivalSource, ArrivalState
 
 __all__ = ["differences", "note_differences"]
 
@@ -32,8 +34,11 @@ def note_differences(first: Arrival, again: Arrival) -> Arrival:
     """Return the first arrival with what a later delivery knows of it; the same one if that is nothing new.
 
     What only the later one tells, as an event does of what a sweep found first, is added. What contradicts is
-    noted and changes nothing.
+    noted and changes nothing. Where the first event was of a call that commits nothing, such as the creation of a
+    file, and the later one commits the same ETag, as closing an empty file may, the later one is what counts.
     """
+    if _is_committed_by(first, again):
+        return replace(again, recorded_at=first.recorded_at, deliveries=first.deliveries)
     known = first.contradictions
     new = tuple(note for note in differences(first, again) if note not in known)
     return replace(
@@ -42,3 +47,8 @@ def note_differences(first: Arrival, again: Arrival) -> Arrival:
         content_type=first.content_type or again.content_type,
         contradictions=(known + new)[:_NOTES_KEPT],
     )
+
+
+def _is_committed_by(first: Arrival, again: Arrival) -> bool:
+    was_uncommitted = first.state is ArrivalState.IGNORED and first.api not in COMMITTING_APIS
+    return was_uncommitted and first.source is ArrivalSource.EVENT and again.api in COMMITTING_APIS

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from functions.core.model import (
@@ -26,6 +26,7 @@ __all__ = [
     "RUN_ID_PATTERN",
     "arrival_id_of",
     "batch_id_of",
+    "cause_time_of",
     "digest",
     "partition_of_run",
     "pipeline_of_run",
@@ -89,6 +90,16 @@ def run_id_of_signal(pipeline: PipelineKey, rule: str, signal: ModelSignal) -> R
 def run_id_of_batch(pipeline: PipelineKey, first_event_time: datetime, arrival_ids: Iterable[ArrivalId]) -> RunId:
     """Return the one run of a frozen set of arrivals; `first_event_time` is the oldest event's."""
     return run_id_of(pipeline, first_event_time, "batch", *sorted(set(arrival_ids)))
+
+
+def cause_time_of(run_id: RunId, at: datetime) -> datetime:
+    """Return `at` if it is the time in the run's id, else that time, to the second.
+
+    A batch may be finished with other arrivals than its run was named after; by its time in the id it is found.
+    """
+    stamp = run_id.split("-")[1]
+    named = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    return at if at.replace(microsecond=0) == named else named
 
 
 def pipeline_of_run(run_id: RunId) -> PipelineKey:

@@ -28,6 +28,7 @@ class WorkItem:
     run_id: RunId | None = None  # of ADVANCE_RUN
     tries: int = 0  # how often this work was put back already; the back-off grows with it
     traceparent: str | None = None
+    consignment: str = ""  # of CLOSE_BATCH: look at this one only
 
     def __post_init__(self) -> None:
         if (self.kind is WorkKind.ADVANCE_RUN) != (self.run_id is not None):
@@ -42,6 +43,7 @@ class WorkItem:
                 "run_id": self.run_id,
                 "tries": self.tries,
                 "traceparent": self.traceparent,
+                **({"consignment": self.consignment} if self.consignment else {}),
             },
             sort_keys=True,
         )
@@ -55,12 +57,13 @@ class WorkItem:
         except (ValueError, RecursionError):  # bytes that are no UTF-8 are a ValueError too
             raise InvalidDocumentError([Problem("work item", f"{len(text)} characters", "JSON")]) from None
         root = Reader(value, "work item", problems)
-        root.mapping(required=("kind", "pipeline", "run_id", "tries", "traceparent"))
+        root.mapping(required=("kind", "pipeline", "run_id", "tries", "traceparent"), optional=("consignment",))
         kind = root.child("kind").one_of(WorkKind)
         pipeline = PipelineKey(root.child("pipeline").text(min_length=1))
         run_id = root.child("run_id").nullable_text(pattern=RUN_ID_PATTERN, expected="a run id")
         tries = root.child("tries").integer(minimum=0)
         traceparent = root.child("traceparent").nullable_text()
+        consignment = root.child("consignment").text(default="")
         if not problems and (kind is WorkKind.ADVANCE_RUN) != (run_id is not None):
             root.child("run_id").refuse("a run id for advance_run, null for close_batch")
         if problems:
@@ -71,4 +74,5 @@ class WorkItem:
             run_id=RunId(run_id) if run_id is not None else None,
             tries=tries,
             traceparent=traceparent,
+            consignment=consignment,
         )

@@ -27,13 +27,13 @@ from functions.core.pipelines import Pipeline
 from functions.core.reasons import SkipReason
 from functions.core.redeliveries import differences, note_differences
 from functions.core.tokens import arrival_id_of
-from functions.ports import Entry, HeldArrival, SpanHandle
+from functions.ports import Entry, HeldArrival, SpanHandle, StoredBlob
 from functions.services.batches import start_batch
 from functions.services.plane import ControlPlane, Done, Wait, wake_dispatcher
 from functions.services.putting_back import back_off_s
 from functions.services.situations import bare_situation
 
-__all__ = ["Arrived", "arrive"]
+__all__ = ["Arrived", "arrive", "arrive_without_event"]
 
 _TRIES: Final = 5
 
@@ -73,6 +73,25 @@ def arrive(plane: ControlPlane, message: str | bytes) -> Arrived:
                 detail="; ".join(arrived.differences)[:1000],
             )
     return arrived
+
+
+def arrive_without_event(plane: ControlPlane, stored: StoredBlob, traceparent: str) -> Arrived | None:
+    """Record a blob that is there although no event said so; None if nothing wants it. Starts nothing at once.
+
+    Its time is that of its last change, so that repeating this gives the same run.
+    """
+    event = BlobCreated(
+        event_id=f"sweep:{stored.version.etag}",
+        event_time=stored.modified_at,
+        api="",
+        blob=stored.version,
+        content_type=stored.content_type,
+        source=ArrivalSource.SWEEP,
+    )
+    decision = decide(event, plane.pipelines, bare_situation(plane))
+    if isinstance(decision, Skip) and decision.reason is not SkipReason.SEAL:
+        return None
+    return _record(plane, event, None, traceparent)
 
 
 def _describe(span: SpanHandle, arrived: Arrived) -> None:
@@ -128,13 +147,20 @@ def _record(
     decision = decide(event, plane.pipelines, bare_situation(plane))
     match decision:
         case Skip():
-            ignored = _arrival_of(plane, event, ArrivalState.IGNORED, traceparent, decision)
-            entry, _, is_new = plane.ledger.record_arrival(ignored)
-            entry, what, wanted = _note(plane, entry, ignored, is_new=is_new), str(decision), ignored
+            state = ArrivalState.SEAL if decision.reason is SkipReason.SEAL else ArrivalState.IGNORED
+            wanted = _arrival_of(plane, event, state, traceparent, decision)
+            entry, _, is_new = plane.ledger.record_arrival(wanted)
+            entry, what = _note(plane, entry, wanted, is_new=is_new), str(decision)
+            if entry.value.state is ArrivalState.SEAL:
+                _look_again(plane, entry.value)
         case Hold():
             wanted = _arrival_of(plane, event, ArrivalState.HELD, traceparent, decision)
             entry, held, is_new = plane.ledger.record_arrival(wanted)
-            entry, what = _go_on(plane, _note(plane, entry, wanted, is_new=is_new), held, sequencer)
+            recorded, entry = entry, _note(plane, entry, wanted, is_new=is_new)
+            if recorded.value.state is ArrivalState.IGNORED and entry.value.state is ArrivalState.HELD:
+                what = _look_again(plane, entry.value)
+            else:
+                entry, what = _go_on(plane, entry, held, sequencer)
         case StartRun():
             raise AssertionError("a blob never starts a run by itself: its batch does")
         case _:
@@ -164,7 +190,24 @@ def _go_on(
         return entry, "recorded before"
     if (older := _supersede_older(plane, held, sequencer)) is not None:
         return older, SkipReason.OLDER_VERSION.value
+    if entry.value.consignment or entry.value.source is ArrivalSource.SWEEP:  # many may follow, one look sees them all
+        return entry, _look_again(plane, entry.value)
     return entry, _start_or_queue(plane, pipeline, held)
+
+
+def _look_again(plane: ControlPlane, arrival: Arrival) -> str:
+    """Have what the arrival belongs to looked at when no more has come of it for a while."""
+    pipeline = plane.pipelines.by_key.get(arrival.pipeline) if arrival.pipeline else None
+    if pipeline is None:
+        return "recorded for a pipeline that is not configured"
+    wake_dispatcher(
+        plane,
+        pipeline.key,
+        after_s=float(pipeline.batching.quiet_seconds),
+        traceparent=arrival.traceparent,
+        consignment=arrival.consignment,
+    )
+    return "held until the dispatcher looks"
 
 
 def _arrival_of(
@@ -176,6 +219,8 @@ def _arrival_of(
 ) -> Arrival:
     now = plane.clock.now()
     reason = str(decision) if isinstance(decision, Skip) else None
+    if isinstance(decision, Hold) and decision.consignment:
+        reason = decision.reason.value
     return Arrival(
         id=arrival_id_of(event.blob),
         blob=event.blob,
@@ -193,6 +238,7 @@ def _arrival_of(
         config_version=plane.pipelines.version,
         source=event.source if isinstance(event, BlobCreated) else ArrivalSource.EVENT,
         history=(Change(state=state.value, at=now, note=reason or ""),),
+        consignment=decision.consignment,
     )
 
 

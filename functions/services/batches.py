@@ -25,25 +25,25 @@ from datetime import timedelta
 from typing import Final
 
 from functions.core.batching import close_batch
-from functions.core.decided import ArrivalsInput, Hold, Situation, Skip, StartRun
+from functions.core.decided import ArrivalsInput, Decision, Hold, Situation, Skip, StartRun
 from functions.core.errors import IllegalTransitionError, LedgerConflictError
 from functions.core.freezing import Frozen, freeze, token_of
 from functions.core.ledger import Arrival, Run
 from functions.core.manifest import InputManifest
-from functions.core.model import ArrivalId, ArrivalState, Outcome, PipelineKey, RunId
+from functions.core.model import ArrivalId, ArrivalState, Outcome, RunId
 from functions.core.pipelines import Pipeline
 from functions.core.reasons import HoldReason
 from functions.core.run_transitions import begin_next_attempt, persist_token
+from functions.core.tokens import cause_time_of, pipeline_of_run
 from functions.ports import Entry, HeldArrival
 from functions.services.changes import change_run
 from functions.services.plane import ControlPlane, Done, Progress, Wait
 from functions.services.putting_back import advance_or_put_back
 from functions.services.situations import situation_of_batch
 from functions.services.submission import cancel_active
-from functions.services.telling import is_told, tell_held
-from functions.services.turnstile import is_kept_out
+from functions.services.telling import tell_held
 
-__all__ = ["close_pipeline_batch", "start_batch"]
+__all__ = ["act_on", "give_up", "is_any_held", "note_reason", "start_batch", "tidy"]
 
 _CLAIM_TRIES: Final = 4
 _RIVAL_IS_ALIVE_FOR: Final = timedelta(seconds=5)
@@ -66,7 +66,8 @@ class _Claims:
         """Return whether the arrival is still to be claimed; else file it where it belongs."""
         arrival = entry.value
         if arrival.state is ArrivalState.HELD:
-            return True
+            # One that a person moved to another pipeline is that one's, whatever a row that a crash left here says.
+            return arrival.pipeline == pipeline_of_run(self.run_id)
         if arrival.state is not ArrivalState.ASSIGNED or arrival.run_id is None:
             self.gone.append(item)
         elif arrival.run_id == self.run_id:
@@ -76,62 +77,52 @@ class _Claims:
         return False
 
 
-def close_pipeline_batch(plane: ControlPlane, key: PipelineKey) -> Progress:
-    """Freeze the pipeline's held arrivals into a run if their batch is due; says how long to wait if not."""
-    pipeline = plane.pipelines.by_key.get(key)
-    if pipeline is None:
-        return Done(what=f"no pipeline {key!r} is configured; what it holds stays held")
-    if (refusal := is_kept_out(plane, key)) is not None:  # before its index is read: it may hold many for days
-        if not is_told(plane, key, refusal) and _is_any_held(plane, plane.ledger.held_arrivals(key, limit=100)):
-            tell_held(plane, key, refusal)
-        return Done(what=refusal.reason.value)
-    held = plane.ledger.held_arrivals(key, limit=pipeline.batching.max_files)
-    if not held:
-        return Done(what=HoldReason.NOTHING_HELD.value)
-    progress = start_batch(plane, pipeline, held)
-    if isinstance(progress, Done) and len(held) == pipeline.batching.max_files:
-        return Wait(why="more may be held than one batch takes", seconds=0)
-    return progress
-
-
 def start_batch(plane: ControlPlane, pipeline: Pipeline, held: Sequence[HeldArrival]) -> Progress:
     """Start the run of these held arrivals if it is due."""
     situation = situation_of_batch(plane, pipeline)
     decision = close_batch(
         pipeline, [item.entry.value for item in held], plane.pipelines, situation, now=plane.clock.now()
     )
+    return act_on(plane, pipeline, decision, held, situation)
+
+
+def act_on(
+    plane: ControlPlane, pipeline: Pipeline, decision: Decision, held: Sequence[HeldArrival], situation: Situation
+) -> Progress:
+    """Do what was decided about held arrivals; repeating it comes to the same end."""
     match decision:
         case Hold():
             if decision.reason is HoldReason.NO_MODEL_YET:
-                _note_reason(plane, held, decision.reason)
+                note_reason(plane, held, decision.reason.value)
             if situation.refusal is not None:
                 traceparent = held[0].entry.value.traceparent
                 tell_held(plane, pipeline.key, situation.refusal, traceparent=traceparent)
             return Wait(why=decision.reason.value, seconds=decision.wait_s)
         case Skip():
-            return _give_up(plane, held, str(decision))
-        case StartRun() if decision.must_cancel_active and _is_any_held(plane, held):
+            return give_up(plane, held, str(decision))
+        case StartRun() if decision.must_cancel_active and is_any_held(plane, held):
             still_active = cancel_active(plane, pipeline)
             return Wait(why="the active run is being cancelled", seconds=_WAIT_FOR_CANCEL_S if still_active else 0)
         case StartRun():
             return _freeze(plane, decision, held, situation)
 
 
-def _is_any_held(plane: ControlPlane, held: Sequence[HeldArrival]) -> bool:
+def is_any_held(plane: ControlPlane, held: Sequence[HeldArrival]) -> bool:
     """Return whether there is new work at all: an index row that a crash left must not have its own run cancelled."""
     entries = (plane.ledger.get_arrival(item.entry.value.blob) for item in held)
     return any(entry is not None and entry.value.state is ArrivalState.HELD for entry in entries)
 
 
-def _note_reason(plane: ControlPlane, held: Sequence[HeldArrival], reason: HoldReason) -> None:
+def note_reason(plane: ControlPlane, held: Sequence[HeldArrival], reason: str) -> None:
+    """Write down why arrivals wait, where that is not known yet."""
     now = plane.clock.now()
     for item in held:
         arrival = item.entry.value
-        if arrival.state is ArrivalState.HELD and arrival.reason != reason.value:
-            plane.ledger.note_held(item, arrival.hold_because(reason.value, now))
+        if arrival.state is ArrivalState.HELD and arrival.reason != reason:
+            plane.ledger.note_held(item, arrival.hold_because(reason, now))
 
 
-def _give_up(plane: ControlPlane, held: Sequence[HeldArrival], reason: str) -> Progress:
+def give_up(plane: ControlPlane, held: Sequence[HeldArrival], reason: str) -> Progress:
     """Record held arrivals as ignored; what has moved on meanwhile is found by the next look."""
     now = plane.clock.now()
     alive = [item for item in held if item.entry.value.state is ArrivalState.HELD]
@@ -144,6 +135,10 @@ def _freeze(plane: ControlPlane, start: StartRun, held: Sequence[HeldArrival], s
     wanted = {arrival.id for arrival in start.input.arrivals} if isinstance(start.input, ArrivalsInput) else set()
     claims = _claim(plane, start.run_id, [item for item in held if item.entry.value.id in wanted])
     plane.ledger.forget_held(claims.gone)
+    if start.consignment and claims.gone:
+        # What made it complete is not there: the next look sees that, now that the index does not show it any more.
+        _release(plane, start.run_id, [entry for _, entry in claims.mine.values()])
+        return Wait(why="its files have changed", seconds=0)
     progress: Progress = Done(what="others had claimed everything")
     if claims.mine:
         progress = _write_run(plane, start, claims.mine, situation)
@@ -178,7 +173,7 @@ def _rescue(plane: ControlPlane, pipeline: Pipeline, run_id: RunId, items: Seque
     """Bring to an end what another worker began with arrivals that are still in the index."""
     existing = plane.ledger.get_run(run_id)
     if existing is not None:
-        _tidy(plane, existing.value, items)
+        tidy(plane, existing.value, items)
         return Done(what="others had claimed them")
     age = plane.clock.now() - max(entry.value.updated_at for _, entry in items)
     if timedelta(0) <= age < _RIVAL_IS_ALIVE_FOR:  # safe either way; a rival who is alive is quicker alone
@@ -194,13 +189,15 @@ def _rescue(plane: ControlPlane, pipeline: Pipeline, run_id: RunId, items: Seque
     return _write_run(plane, replace(decision, run_id=run_id), mine, situation)
 
 
-def _tidy(plane: ControlPlane, run: Run, items: Sequence[_Claimed]) -> None:
-    """Remove index rows of arrivals that the run has; release those that it will never read."""
+def tidy(plane: ControlPlane, run: Run, items: Sequence[_Claimed]) -> bool:
+    """Remove index rows of arrivals that the run has, and release those that it will never read, if there are any."""
     if run.manifest is None:
-        return
+        return False
     frozen = {file.arrival_id for file in plane.manifests.read(run.manifest).files}
     plane.ledger.forget_held([item for item, entry in items if entry.value.id in frozen])
-    _release(plane, run.id, [entry for _, entry in items if entry.value.id not in frozen])
+    forgotten = [entry for _, entry in items if entry.value.id not in frozen]
+    _release(plane, run.id, forgotten)
+    return bool(forgotten)
 
 
 def _release(plane: ControlPlane, run_id: RunId, entries: Sequence[Entry[Arrival]]) -> None:
@@ -222,8 +219,14 @@ def _write_run(
     """Write the manifest and the run of claimed arrivals, and take the run as far as it goes."""
     arrivals = tuple(entry.value for _, entry in mine.values())
     first = min(arrivals, key=lambda arrival: (arrival.event_time, arrival.id))
-    start = replace(start, input=ArrivalsInput(arrivals=arrivals), cause=replace(start.cause, at=first.event_time))
-    frozen = freeze(start, [arrival.blob for arrival in arrivals], situation, now=plane.clock.now())
+    kept_files = start.input.kept if isinstance(start.input, ArrivalsInput) else ()
+    start = replace(
+        start,
+        input=ArrivalsInput(arrivals=arrivals, kept=kept_files),
+        cause=replace(start.cause, at=cause_time_of(start.run_id, first.event_time)),
+    )
+    files = [*(arrival.blob for arrival in arrivals), *kept_files]
+    frozen = freeze(start, files, situation, now=plane.clock.now())
     if isinstance(frozen, Skip):
         return Done(what=str(frozen))
     _, kept = plane.manifests.write(frozen.manifest)
@@ -250,7 +253,9 @@ def _as_kept(
     """Return the run of the manifest that was there first."""
     arrivals: list[Arrival] = []
     for file in kept.files:
-        known = mine.get(file.arrival_id) if file.arrival_id is not None else None
+        if file.arrival_id is None:
+            continue  # of the version that this one replaces
+        known = mine.get(file.arrival_id)
         entry = known[1] if known is not None else plane.ledger.get_arrival(file.blob)
         if entry is not None:
             arrivals.append(entry.value)

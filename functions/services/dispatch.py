@@ -3,8 +3,8 @@
 from functions.core.errors import IllegalTransitionError, TransientError, UnknownRunError
 from functions.core.work import WorkItem
 from functions.ports import SpanHandle
-from functions.services.batches import close_pipeline_batch
 from functions.services.changes import read_run
+from functions.services.closing import close_pipeline_batch
 from functions.services.plane import ControlPlane, Done, Progress, Wait
 from functions.services.putting_back import (
     MENDED_BY_A_PERSON,
@@ -32,6 +32,7 @@ def dispatch(plane: ControlPlane, text: str | bytes) -> None:
         traceparent=item.traceparent,
         kind=item.kind.value,
         pipeline=item.pipeline,
+        consignment=item.consignment or None,
         run_id=item.run_id,
         tries=item.tries,
     ) as span:
@@ -43,7 +44,7 @@ def _work(plane: ControlPlane, item: WorkItem) -> Progress:
         if item.run_id is not None:
             progress = advance_or_put_back(plane, read_run(plane.ledger, item.run_id), tries=item.tries)
         else:
-            progress = close_pipeline_batch(plane, item.pipeline)
+            progress = close_pipeline_batch(plane, item.pipeline, item.consignment)
     except TransientError as error:
         return put_back(plane, item, after_s=back_off_s(item.tries, error.retry_after_s))
     except MENDED_BY_A_PERSON as error:

@@ -10,6 +10,7 @@ from functions.core.errors import MlopsError, Problem
 from functions.core.model import PipelineKey
 from functions.core.reading import to_iso
 from functions.core.reasons import HoldReason
+from functions.services.left_behind import LeftBehind, find_left_behind
 from functions.services.plane import ControlPlane
 from functions.services.turnstile import is_kept_out
 
@@ -30,6 +31,7 @@ class Health:
     checked_at: datetime
     alerts: tuple[Alert, ...] = ()  # what a person must look at; it makes nothing red, because nothing waits for it
     held: tuple[tuple[PipelineKey, HoldReason], ...] = ()  # pipelines of which nothing starts, and why; not red either
+    left_behind: tuple[LeftBehind, ...] = ()  # held for pipelines that are not configured any more: likewise
 
     @property
     def is_green(self) -> bool:
@@ -56,6 +58,7 @@ class Health:
                 {"pipeline": pipeline, "reason": reason.value, "sentence": reason.sentence}
                 for pipeline, reason in self.held
             ]
+            document["left_behind"] = [{"pipeline": left.pipeline, "what": str(left)} for left in self.left_behind]
         return document
 
 
@@ -93,12 +96,14 @@ def check_health(plane: ControlPlane) -> Health:
         except MlopsError as error:
             problems.append((f"job:{job}", str(error)))
     now = plane.clock.now()
+    alerts: tuple[Alert, ...] = ()
+    left_behind: tuple[LeftBehind, ...] = ()
     try:
         alerts = tuple(plane.ledger.alerts(since=now - _ALERTS_SHOWN_FOR, limit=_MOST_ALERTS))
+        left_behind = find_left_behind(plane)
     except MlopsError as error:
-        alerts = ()
         problems.append(("ledger", str(error)))
-    return Health(problems=tuple(problems), checked_at=now, alerts=alerts, held=_held(plane))
+    return Health(problems=tuple(problems), checked_at=now, alerts=alerts, held=_held(plane), left_behind=left_behind)
 
 
 def _held(plane: ControlPlane) -> tuple[tuple[PipelineKey, HoldReason], ...]:

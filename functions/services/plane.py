@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Final
 
 from functions.core.model import PipelineKey
 from functions.core.pipelines import Pipelines
@@ -47,7 +48,7 @@ class ControlPlane:
     clock: Clock
     are_roles_required: bool = False  # whether callers over HTTP need an app role, as App Service says who they are
     # When this process last asked for each pipeline to be looked at: a hint that saves messages, never an authority.
-    wake_ups: dict[PipelineKey, datetime] = field(default_factory=dict[PipelineKey, datetime])
+    wake_ups: dict[tuple[PipelineKey, str], datetime] = field(default_factory=dict[tuple[PipelineKey, str], datetime])
     # How the turnstile looked when this process last saw it, and when that was: likewise a hint, under the key "".
     turnstile: dict[str, tuple[datetime, Entry[Turnstile]]] = field(
         default_factory=dict[str, tuple[datetime, Entry[Turnstile]]]
@@ -71,18 +72,24 @@ class Wait:
 
 Progress = Done | Wait
 
+_WAKE_UPS_KEPT: Final = 10_000
 
-def wake_dispatcher(plane: ControlPlane, pipeline: PipelineKey, *, after_s: float, traceparent: str | None) -> None:
-    """Have the pipeline's held arrivals looked at after a while.
+
+def wake_dispatcher(
+    plane: ControlPlane, pipeline: PipelineKey, *, after_s: float, traceparent: str | None, consignment: str = ""
+) -> None:
+    """Have the held arrivals of the pipeline, or of one of its consignments, looked at after a while.
 
     One message is enough for however many arrivals: whoever handles it sees them all, and asks for the next look.
     A message that is lost with its process is made up for by the reconciler.
     """
-    now = plane.clock.now()
+    now, key = plane.clock.now(), (pipeline, consignment)
     due = now + timedelta(seconds=after_s)
-    known = plane.wake_ups.get(pipeline)
+    known = plane.wake_ups.get(key)
     if known is not None and now < known <= due:
         return
-    item = WorkItem(kind=WorkKind.CLOSE_BATCH, pipeline=pipeline, traceparent=traceparent)
+    item = WorkItem(kind=WorkKind.CLOSE_BATCH, pipeline=pipeline, traceparent=traceparent, consignment=consignment)
     plane.queue.enqueue(item, delay=due - now)
-    plane.wake_ups[pipeline] = due
+    if len(plane.wake_ups) >= _WAKE_UPS_KEPT:
+        plane.wake_ups.clear()  # hints only: at worst a message too many
+    plane.wake_ups[key] = due

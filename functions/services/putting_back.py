@@ -42,9 +42,12 @@ def put_back(plane: ControlPlane, item: WorkItem, *, after_s: float, tries: int 
         run_id=item.run_id,
         tries=item.tries + 1,
         traceparent=item.traceparent,
+        consignment=item.consignment,
     )
     if item.kind is WorkKind.CLOSE_BATCH and item.tries == 0:
-        wake_dispatcher(plane, item.pipeline, after_s=after_s, traceparent=item.traceparent)
+        wake_dispatcher(
+            plane, item.pipeline, after_s=after_s, traceparent=item.traceparent, consignment=item.consignment
+        )
     else:
         plane.queue.enqueue(later, delay=timedelta(seconds=after_s))
     return Done(what=f"looked at again after {after_s:g} s")

@@ -10,7 +10,8 @@ from functions.core.ledger import Run
 from functions.core.model import DatabricksRunId, PipelineKey, RunState
 from functions.core.tokens import pipeline_of_run
 from functions.ports import Entry, OpenRun
-from functions.services.batches import close_pipeline_batch
+from functions.services.closing import close_pipeline_batch
+from functions.services.left_behind import find_left_behind, remember_pipelines
 from functions.services.plane import ControlPlane, Wait
 from functions.services.schedule import catch_up
 from functions.services.stalling import announce_if_stalled, stalled_after_minutes
@@ -62,8 +63,19 @@ def reconcile(plane: ControlPlane) -> Reconciled:
                     found[look()] += 1
                 except MlopsError as error:
                     found[type(error).__name__] += 1
+        _find_left_behind(plane, found)
         span.set(**dict(found))
     return found
+
+
+def _find_left_behind(plane: ControlPlane, found: Reconciled) -> None:
+    """Count what is held for pipelines that are not configured any more; it is kept, and health says so too."""
+    try:
+        remember_pipelines(plane)
+        for left in find_left_behind(plane):
+            found[f"held for {left.pipeline!r}, which is not configured"] += left.count
+    except MlopsError as error:
+        found[type(error).__name__] += 1
 
 
 def _active(plane: ControlPlane, open_runs: list[OpenRun], found: Reconciled) -> set[DatabricksRunId]:

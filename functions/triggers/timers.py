@@ -1,4 +1,6 @@
-"""Fires the schedules of `pipelines.toml`, and the reconciler."""
+"""Fires the schedules of `pipelines.toml`, the reconciler and the sweep."""
+
+from datetime import timedelta
 
 import azure.functions as func
 
@@ -11,7 +13,7 @@ __all__ = ["timer_functions"]
 
 
 def timer_functions(settings: Settings, pipelines: Pipelines) -> func.Blueprint:
-    """Return one timer a schedule in UTC, and the reconciler's."""
+    """Return one timer a schedule in UTC, the reconciler's and the sweep's."""
     blueprint = func.Blueprint()  # type: ignore[no-untyped-call] # untyped in azure-functions
     for pipeline in pipelines.pipelines:
         for schedule in pipeline.schedules:
@@ -27,6 +29,15 @@ def timer_functions(settings: Settings, pipelines: Pipelines) -> func.Blueprint:
         from functions.services.reconcile import reconcile
 
         reconcile(control_plane())
+
+    @blueprint.function_name("sweep")
+    @blueprint.timer_trigger(arg_name="timer", schedule=settings.sweep_schedule, use_monitor=False)
+    def sweep(timer: func.TimerRequest) -> None:
+        """Look for blobs that no event announced."""
+        del timer  # the ledger says where the last pass stopped
+        from functions.services.sweep import sweep as look
+
+        look(control_plane(), grace=timedelta(seconds=settings.sweep_grace_s))
 
     return blueprint
 

@@ -11,6 +11,7 @@ from functions.adapters.table_ledger import TableLedger
 from functions.adapters.tables import AzureTables
 from functions.core.alerts import Alert, AlertKind
 from functions.core.completion import CompletionEvent
+from functions.core.consignments import Consignment
 from functions.core.endings import announce
 from functions.core.errors import LedgerConflictError
 from functions.core.freezing import token_of
@@ -361,3 +362,56 @@ def test_of_many_workers_at_the_turnstile_one_write_wins(ledger: TableLedger) ->
     assert ledger.read_turnstile() == seated
     with pytest.raises(LedgerConflictError):
         ledger.update_turnstile(seen, seen.value)
+
+
+def held_names(ledger: TableLedger, consignment: str | None) -> list[str]:
+    held = ledger.held_arrivals(PIPELINE, limit=10, consignment=consignment)
+    return [item.entry.value.blob.path.rpartition("/")[2] for item in held]
+
+
+def test_held_arrivals_of_a_consignment_are_together_in_the_index(ledger: TableLedger) -> None:
+    """However many others wait, those of one folder are read alone, and a walk sees every folder."""
+    for minute, (name, place) in enumerate([("a", "input/x/"), ("b", ""), ("c", "input/y/"), ("d", "input/x/")]):
+        arrival = make_arrival(make_blob(name), at=NOON + timedelta(minutes=minute))
+        ledger.record_arrival(replace(arrival, consignment=place))
+
+    found, after = [], ""
+    while (step := ledger.next_consignment(PIPELINE, after=after)) is not None:
+        after, place = step
+        found.append(place)
+
+    assert held_names(ledger, "input/x/") == ["a", "d"]
+    assert held_names(ledger, "input/y/") == ["c"]
+    assert held_names(ledger, "input/z/") == []
+    assert held_names(ledger, "") == ["b"]
+    assert sorted(held_names(ledger, None)) == ["a", "b", "c", "d"]
+    assert sorted(found) == ["input/x/", "input/y/"]
+    ledger.forget_held(ledger.held_arrivals(PIPELINE, limit=10, consignment="input/x/"))
+    assert held_names(ledger, None) == ["b", "c"]
+
+
+def test_a_consignment_moves_on_by_compare_and_set(ledger: TableLedger) -> None:
+    place = "input/naïve #1/"
+    first = Consignment(pipeline=PIPELINE, place=place, run_id=make_run().id)
+    assert ledger.consignment(PIPELINE, place) is None
+
+    entry = ledger.move_consignment(None, first)
+    second = replace(first, run_id=make_run(name="b").id, version=2, replaces=first.run_id, is_frozen=True)
+    ledger.move_consignment(entry, second)
+
+    for stale in (None, entry):
+        with pytest.raises(LedgerConflictError):
+            ledger.move_consignment(stale, first)
+    found = ledger.consignment(PIPELINE, place)
+    assert found is not None
+    assert found.value == second
+    assert ledger.consignment(PipelineKey("other"), place) is None
+
+
+def test_a_bookmark_is_what_was_last_remembered(ledger: TableLedger) -> None:
+    assert ledger.bookmark("walk") == {}
+
+    ledger.set_bookmark("walk", {"after": "x" * 40_000, "empty": ""})
+    ledger.set_bookmark("walk", {"after": "y" * 40_000})
+
+    assert ledger.bookmark("walk") == {"after": "y" * 40_000}

@@ -174,7 +174,7 @@ def inputs(storage: StorageAccount | None) -> Inputs:
         def remember(path: str, data: bytes) -> str:
             etag = f"0x{len(memory.blobs)}"
             blob = BlobVersion(account=ACCOUNT, container=container, path=path, etag=etag, size_bytes=len(data))
-            memory.put(blob, content_type="text/csv", at=datetime.now(UTC))
+            memory.put(blob, content_type="text/csv", at=datetime.now(UTC), content=data)
             return etag
 
         return Inputs(memory, remember, container)
@@ -205,6 +205,19 @@ def test_a_blob_has_its_bare_etag_size_type_and_time(inputs: Inputs, path: str) 
 
 def test_a_blob_that_is_not_there_has_no_version(inputs: Inputs) -> None:
     assert inputs.port.find(ACCOUNT, inputs.container, "new/nothing") is None
+
+
+def test_a_small_content_is_read_and_of_a_large_one_no_more_than_shows_that(inputs: Inputs) -> None:
+    inputs.put("new/list.json", b"0123456789")
+    inputs.put("new/empty", b"")
+
+    def read(path: str, most_bytes: int) -> bytes | None:
+        return inputs.port.read_small(ACCOUNT, inputs.container, path, most_bytes=most_bytes)
+
+    assert read("new/list.json", 10) == b"0123456789"
+    assert read("new/list.json", 4) == b"01234"
+    assert read("new/empty", 4) == b""
+    assert read("new/nothing", 4) is None
 
 
 def test_a_listing_comes_in_pages_sorted_and_says_the_same_as_looking(inputs: Inputs) -> None:

@@ -44,6 +44,7 @@ LISTENING = {
     "dispatch_poison",
     "reconciler",
     "schedule_flight_delay_training_monthly_retraining",
+    "sweep",
 }
 FUNCTIONS = READING | ACTING | LISTENING
 

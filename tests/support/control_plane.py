@@ -95,7 +95,7 @@ output = { container = "scores" }
 name = "new_flights"
 container = "input"
 prefix = "flights/new/"
-glob = "GLOB"
+glob = "*.parquet"
 """
 
 
@@ -109,9 +109,12 @@ def make_pipelines(
     budget: int | None = None,
     limits: str = "max_in_flight = 1000, max_starts_per_second = 20",
     glob: str = "*.parquet",
+    readiness: str = 'kind = "none"',
 ) -> Pipelines:
-    """Return the test pipelines with another window, policy, budget and glob for scoring, and limits of all."""
-    text = PIPELINES_TOML.replace("schema = 1\n", f"schema = 1\nlimits = {{ {limits} }}\n").replace("GLOB", glob)
+    """Return the test pipelines with another window, policy, budget and so on for scoring, and limits of all."""
+    text = PIPELINES_TOML.replace("schema = 1\n", f"schema = 1\nlimits = {{ {limits} }}\n")
+    text = text.replace('\nglob = "*.parquet"', f'\nglob = "{glob}"')
+    text = text.replace("batching = {", f"readiness = {{ {readiness} }}\nbatching = {{")
     if budget is not None:
         output = 'output = { container = "scores" }'
         text = text.replace(output, f"budget = {{ max_runs_per_day = {budget} }}\n{output}")

@@ -28,6 +28,7 @@ READS = (
     ".read_scores",
     ".list_page",
     ".find",
+    ".read_small",
     ".active",
     ".latest_repair",
     ".list",

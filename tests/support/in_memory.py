@@ -316,6 +316,7 @@ class InMemoryInputs:
         self.calls = _Calls(faults or NoFaults())
         self.account = account
         self.blobs: dict[tuple[str, str, str], StoredBlob] = {}
+        self.contents: dict[tuple[str, str, str], bytes] = {}
         self.containers = {"input", "scores"}
         self.lost_continuations: set[str] = set()
 
@@ -325,8 +326,10 @@ class InMemoryInputs:
         *,
         content_type: str = "application/octet-stream",
         at: datetime = datetime(2026, 3, 1, 11, tzinfo=UTC),
+        content: bytes = b"",
     ) -> None:
         """Upload a version; it replaces the one of the same name."""
+        self.contents[blob.account, blob.container, blob.path] = content
         self.containers.add(blob.container)
         self.blobs[blob.account, blob.container, blob.path] = StoredBlob(
             version=replace(blob, sequencer=None), content_type=content_type, modified_at=at
@@ -335,10 +338,16 @@ class InMemoryInputs:
     def remove(self, blob: BlobVersion) -> None:
         """Delete what is under the blob's name."""
         del self.blobs[blob.account, blob.container, blob.path]
+        del self.contents[blob.account, blob.container, blob.path]
 
     def find(self, account: str, container: str, path: str) -> StoredBlob | None:
         with self.calls.effect("inputs.find"):
             return self.blobs.get((account, container, path))
+
+    def read_small(self, account: str, container: str, path: str, *, most_bytes: int) -> bytes | None:
+        with self.calls.effect("inputs.read_small"):
+            found = self.contents.get((account, container, path))
+        return None if found is None else found[: most_bytes + 1]
 
     def list_page(self, container: str, prefix: str, *, continuation: str | None, limit: int) -> BlobPage:
         with self.calls.effect("inputs.list_page"):

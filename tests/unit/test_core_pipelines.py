@@ -12,7 +12,15 @@ from functions.core.errors import InvalidConfigurationError, UnknownPipelineErro
 from functions.core.limits import Limits
 from functions.core.model import JobKey, PipelineKey, RunKind, Stage
 from functions.core.parameters import STAGES_OF_KIND, TUNABLE, check_tunable, defaults_of
-from functions.core.pipelines import ConcurrencyPolicy, MissedSlots, Pipelines
+from functions.core.pipelines import (
+    ConcurrencyPolicy,
+    LateFiles,
+    MissedSlots,
+    OnTimeout,
+    Pipelines,
+    Readiness,
+    ReadinessKind,
+)
 from functions.core.pipelines_toml import parse_pipelines
 
 ROOT = Path(__file__).parents[2]
@@ -182,6 +190,44 @@ stalled_after_minutes = 90
     assert score.schedule("hourly") is None
 
 
+@pytest.mark.parametrize(
+    ("table", "readiness"),
+    [
+        ('kind = "marker"', Readiness(kind=ReadinessKind.MARKER, name="_SUCCESS")),
+        (
+            'kind = "manifest"\nname = "files.json"\nlate = "quarantine"',
+            Readiness(kind=ReadinessKind.MANIFEST, name="files.json", late=LateFiles.QUARANTINE),
+        ),
+        (
+            'kind = "count"\ncount = 50000\non_timeout = "start"',
+            Readiness(kind=ReadinessKind.COUNT, count=50_000, on_timeout=OnTimeout.START),
+        ),
+    ],
+)
+def test_readiness_of_each_kind(table: str, readiness: Readiness) -> None:
+    pipelines = parse(SCORING + f"[pipelines.score.batching]\nquiet_seconds = 5\n[pipelines.score.readiness]\n{table}")
+
+    assert pipelines.get(PipelineKey("score")).readiness == readiness
+
+
+def test_two_pipelines_may_not_wait_for_the_same_marker_of_the_same_folders() -> None:
+    """Nobody could say whose files it speaks of."""
+    waiting = '[pipelines.score.batching]\nquiet_seconds = 5\n[pipelines.score.readiness]\nkind = "marker"\n'
+    one = SCORING.replace('prefix = "new/"', 'prefix = "new/"\nglob = "*.csv"') + waiting
+    other = (SCORING.replace('prefix = "new/"', 'prefix = "new/deep/"\nglob = "*.txt"') + waiting).replace(
+        "pipelines.score", "pipelines.other"
+    )
+
+    assert mistakes_of(one + other) == [
+        (
+            "pipelines.other.readiness.name: got '_SUCCESS', expected a name that score, which reads the same folders, "
+            "does not wait for"
+        )
+    ]
+    assert parse(one + other.replace('kind = "marker"', 'kind = "marker"\nname = "done"')).by_key
+    assert parse(one + other.replace('"new/deep/"', '"elsewhere/"')).by_key
+
+
 def test_version_is_of_the_content_not_of_the_layout() -> None:
     version = parse(TRAINING + SCORING).version
 
@@ -302,9 +348,9 @@ def test_version_is_of_the_content_not_of_the_layout() -> None:
             ["pipelines.score.concurrency.max_active: got 2, expected a whole number from 1 to 1"],
         ),
         (
-            SCORING + '[pipelines.score.retry]\n[pipelines.score.readiness]\nkind = "marker"',
+            SCORING + '[pipelines.score.retry]\n[pipelines.score.readiness]\nkind = "telepathy"',
             [
-                "pipelines.score.readiness.kind: got 'marker', expected one of none",
+                "pipelines.score.readiness.kind: got 'telepathy', expected one of none, marker, manifest, count",
                 "pipelines.score.retry.max_attempts: got nothing, expected a value",
             ],
         ),
@@ -314,6 +360,36 @@ def test_version_is_of_the_content_not_of_the_layout() -> None:
                 "pipelines.score.sla.at: got an unknown key, expected one of stalled_after_minutes",
                 "pipelines.score.sla.stalled_after_minutes: got 0, expected a whole number from 1 to 44640",
             ],
+        ),
+        (
+            SCORING + '[pipelines.score.readiness]\nkind = "marker"\nname = "a/b"\ncount = 3',
+            [
+                ("pipelines.score.readiness.count: got an unknown key, expected one of kind, name, on_timeout, late"),
+                "pipelines.score.readiness.name: got 'a/b', expected a name within the folder, at most 255 long",
+                ("pipelines.score.readiness: got a marker without a quiet period, expected batching.quiet_seconds of "
+                "at least 1: the marker's event may come before those of the files"),
+            ],
+        ),
+        (
+            SCORING + '[pipelines.score.readiness]\nkind = "manifest"\nlate = "never"\non_timeout = "start"',
+            [
+                "pipelines.score.readiness.name: got nothing, expected a value",
+                "pipelines.score.readiness.late: got 'never', expected one of new_version, quarantine",
+                ("pipelines.score.readiness.on_timeout: got 'start', expected batching.max_wait_seconds of at least "
+                "1, after which it starts"),
+            ],
+        ),
+        (
+            SCORING + '[pipelines.score.readiness]\nkind = "count"\ncount = 0',
+            ["pipelines.score.readiness.count: got 0, expected a whole number from 1 to 50000"],
+        ),
+        (
+            SCORING + '[pipelines.score.readiness]\nkind = "none"\nlate = "quarantine"',
+            ["pipelines.score.readiness.late: got an unknown key, expected one of kind"],
+        ),
+        (
+            TRAINING + '[pipelines.train.readiness]\nkind = "count"\ncount = 3',
+            ["pipelines.train.readiness: got 'count' without routes, expected a pipeline that has routes"],
         ),
     ],
 )  # fmt: skip

@@ -88,6 +88,18 @@ def test_what_the_next_leaves_open_stays() -> None:
     assert again == first
 
 
+@pytest.mark.parametrize("state", [ArrivalState.HELD, ArrivalState.SEAL, ArrivalState.IGNORED])
+def test_an_event_that_commits_what_an_earlier_one_only_created_counts(state: ArrivalState) -> None:
+    """Creating and closing an empty file may have one ETag; the creation must not hide the file."""
+    created = replace(make_arrival("e1"), state=ArrivalState.IGNORED, api="CreateFile", pipeline=None, deliveries=2)
+    closed = replace(make_arrival("e2"), state=state, api="FlushWithClose", recorded_at=NOON + timedelta(minutes=1))
+
+    noted = note_differences(created, closed)
+
+    assert noted == replace(closed, recorded_at=NOON, deliveries=2)
+    assert note_differences(noted, created) == noted
+
+
 @given(arrival=arrivals())
 def test_the_same_event_again_never_contradicts(arrival: Arrival) -> None:
     again = replace(arrival, recorded_at=arrival.recorded_at + timedelta(seconds=1))

@@ -262,6 +262,21 @@ def test_events_that_contradict_each_other_are_flagged(change: Callable[[dict[st
     assert len(world.databricks_runs()) == 1
 
 
+def test_a_file_whose_creation_had_the_same_etag_is_not_hidden_by_it() -> None:
+    """The creation of a file is recorded as ignored; its closing may carry the same ETag."""
+    world = World()
+    blob = make_blob(sequencer="0001")
+    arrive(world.plane, blob_message(blob, api="CreateFile"))
+    assert world.arrival(blob).state is ArrivalState.IGNORED
+
+    for _ in range(2):
+        arrive(world.plane, blob_message(blob, api="FlushWithClose"))
+    world.work()
+
+    assert (world.arrival(blob).state, world.arrival(blob).api) == (ArrivalState.ASSIGNED, "FlushWithClose")
+    assert len(world.databricks_runs()) == 1
+
+
 def test_a_redelivery_raises_no_alert() -> None:
     world = World()
 

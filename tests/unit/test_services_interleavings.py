@@ -10,7 +10,7 @@ from functions.core.errors import LedgerConflictError
 from functions.core.manifest import InputManifest
 from functions.core.model import ArrivalState, RunState
 from functions.services.arrive import arrive
-from functions.services.batches import close_pipeline_batch
+from functions.services.closing import close_pipeline_batch
 from functions.services.reconcile import reconcile
 from tests.support.control_plane import SCORING, World, blob_message, make_blob, make_pipelines
 from tests.support.interleaving import Interleaving

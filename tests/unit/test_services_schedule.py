@@ -112,7 +112,7 @@ def test_a_schedule_with_a_zone_is_the_reconcilers_and_has_no_timer() -> None:
     world.clock.advance(timedelta(seconds=61))
     reconcile(world.plane)
 
-    assert [found.get_function_name() for found in app.get_functions()] == ["reconciler"]
+    assert [found.get_function_name() for found in app.get_functions()] == ["reconciler", "sweep"]
     assert slots_run(world) == ["06-01 06:30"]
 
 

@@ -14,7 +14,7 @@ from functions.core.model import ArrivalState, BlobVersion, DatabricksRunId, Out
 from functions.core.reasons import SkipReason
 from functions.core.work import WorkItem, WorkKind
 from functions.services.arrive import arrive
-from functions.services.batches import close_pipeline_batch
+from functions.services.closing import close_pipeline_batch
 from functions.services.dispatch import dispatch
 from functions.services.reconcile import reconcile
 from functions.services.requests import request_run

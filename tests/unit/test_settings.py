@@ -46,6 +46,22 @@ def test_local_settings_are_understood() -> None:
     assert (settings.table_prefix, settings.arrivals_queue) == ("tidegate", "arrivals")
     assert (settings.dispatch_queue, settings.completions_queue) == ("dispatch", "completions")
     assert (settings.applicationinsights_connection_string, settings.azure_client_id) == (None, None)
+    assert (settings.sweep_schedule, settings.sweep_grace_s) == ("0 */15 * * * *", 900)
+
+
+def test_the_sweep_has_a_schedule_and_a_grace_period() -> None:
+    settings = parse_settings(
+        LOCAL | {"TIDEGATE_SWEEP_SCHEDULE": "0 0 * * * *", "TIDEGATE_SWEEP_GRACE_SECONDS": "60"}, app_dir=APP
+    )
+
+    assert (settings.sweep_schedule, settings.sweep_grace_s) == ("0 0 * * * *", 60)
+
+
+@pytest.mark.parametrize("seconds", ["59", "86401", "x", "-1", "6e1"])
+def test_a_wrong_sweep_is_refused(seconds: str) -> None:
+    wrong = {"TIDEGATE_SWEEP_SCHEDULE": "often", "TIDEGATE_SWEEP_GRACE_SECONDS": seconds}
+
+    assert set(mistakes_of(LOCAL | wrong)) == set(wrong)
 
 
 def test_app_roles_are_required_where_the_setting_says_so() -> None:

@@ -1,0 +1,55 @@
+"""Remembers which pipelines there were, and finds those that are gone while arrivals are still held for them."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from functions.core.model import PipelineKey
+from functions.core.reading import to_iso
+from functions.services.plane import ControlPlane
+
+__all__ = ["LeftBehind", "find_left_behind", "remember_pipelines"]
+
+_BOOKMARK: Final = "pipelines"
+_COUNTED: Final = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftBehind:
+    """Arrivals that are held for a pipeline which `pipelines.toml` does not have any more."""
+
+    pipeline: PipelineKey
+    count: int  # up to a hundred
+    oldest: datetime  # when the first of them happened
+
+    def __str__(self) -> str:
+        count = f"{self.count} or more" if self.count >= _COUNTED else str(self.count)
+        return (
+            f"{count} arrival(s) since {to_iso(self.oldest)} are held for {self.pipeline!r}, which is not configured; "
+            "they go on when it is back, or when they are replayed for another pipeline"
+        )
+
+
+def remember_pipelines(plane: ControlPlane) -> None:
+    """Remember the pipelines that are configured now, beside those that were; one read, and a write if one is new."""
+    known = _remembered(plane)
+    wanted = known | {str(key) for key in plane.pipelines.by_key}
+    if wanted != known:
+        # Of two writers at once one may lose its news; it finds that out in its next pass.
+        plane.ledger.set_bookmark(_BOOKMARK, {"keys": " ".join(sorted(wanted))})
+
+
+def find_left_behind(plane: ControlPlane) -> tuple[LeftBehind, ...]:
+    """Return what is held for pipelines that are not configured any more; reads a bounded part of their indexes."""
+    found: list[LeftBehind] = []
+    for key in sorted(_remembered(plane) - {str(key) for key in plane.pipelines.by_key}):
+        pipeline = PipelineKey(key)
+        held = plane.ledger.held_arrivals(pipeline, limit=_COUNTED)
+        if held:
+            oldest = min(item.entry.value.event_time for item in held)
+            found.append(LeftBehind(pipeline=pipeline, count=len(held), oldest=oldest))
+    return tuple(found)
+
+
+def _remembered(plane: ControlPlane) -> set[str]:
+    return set(plane.ledger.bookmark(_BOOKMARK).get("keys", "").split())

@@ -1,0 +1,141 @@
+"""Kills the process and loses calls around every effect of a consignment's story: nothing but delay comes of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pytest
+
+from functions.core.manifest import InputManifest
+from functions.core.model import ArrivalState, BlobVersion, Outcome, RunState
+from functions.core.pipelines import Pipelines
+from functions.services.reconcile import reconcile
+from tests.support.control_plane import World, make_blob, make_pipelines
+from tests.support.fault_walk import CrashAt, FailAt, settle, survive, walk_faults, work
+from tests.support.in_memory import Faults
+
+
+def pipelines_of(readiness: str) -> Pipelines:
+    return make_pipelines(quiet=10, max_wait=60, glob="**/*.parquet", readiness=readiness)
+
+
+def blob(name: str, *, etag: str = "0x1") -> BlobVersion:
+    return make_blob(f"2013-07/{name}", etag=etag)
+
+
+LISTS = {"0x1": b'["a.parquet", "b.parquet"]', "0x3": b'["a.parquet", "b.parquet", "x.parquet"]'}
+
+
+@dataclass(frozen=True)
+class Left:
+    """What is left of a story: what each run read, in the order of versions, and what became of each arrival."""
+
+    versions: tuple[tuple[frozenset[str], RunState, Outcome | None], ...]
+    replaces: tuple[bool, ...]
+    arrivals: tuple[tuple[str, str, ArrivalState], ...]
+    started: int
+    leftovers: int
+
+
+def left_by(world: World) -> Left:
+    by_replaced = {run.replaces: run for run in world.runs()}
+    chain, run = [], by_replaced.get(None)
+    while run is not None:
+        chain.append(run)
+        run = by_replaced.get(run.id)
+    assert len(chain) == len(world.runs())
+    return Left(
+        versions=tuple(
+            (
+                frozenset(
+                    f"{file.blob.path}@{file.blob.etag}"
+                    for file in InputManifest.from_bytes(world.manifests.blobs[run.manifest.url]).files
+                ),
+                run.state,
+                run.outcome,
+            )
+            for run in chain
+            if run.manifest is not None
+        ),
+        replaces=tuple(run.replaces is not None for run in chain),
+        arrivals=tuple(sorted((item.blob.path, item.blob.etag, item.state) for item in world.arrivals())),
+        started=len(world.databricks_runs()),
+        leftovers=len(world.tables.rows["pending"]) + len(world.tables.rows["open"]),
+    )
+
+
+def land(world: World, *blobs: BlobVersion) -> None:
+    for item in blobs:
+        world.inputs.put(item, content=LISTS.get(item.etag, b""))
+        survive(world, lambda item=item: world.deliver(item))  # type: ignore[misc] # bound now
+
+
+def let_close(world: World) -> None:
+    """Let more time pass than any fault can cost, so that files that belong together are frozen together."""
+    for _ in range(6):
+        world.clock.advance(timedelta(seconds=20))
+        work(world)
+        survive(world, lambda: reconcile(world.plane))
+        work(world)
+
+
+def finish_all(world: World) -> None:
+    for run in world.databricks_runs():
+        if run.status.verdict.is_open:
+            world.finish(run, reports=False)
+    settle(world)
+
+
+def a_marked_folder_gets_late_files(world: World) -> Left:
+    land(world, blob("a.parquet"), blob("b.parquet"), blob("_SUCCESS"))
+    let_close(world)
+    land(world, blob("c.parquet"), blob("b.parquet", etag="0x2"))
+    let_close(world)
+    finish_all(world)
+    return left_by(world)
+
+
+def a_listed_folder_is_written_twice(world: World) -> Left:
+    land(world, blob("b.parquet"), blob("files.json"), blob("a.parquet"), blob("x.parquet"))
+    let_close(world)
+    land(world, blob("a.parquet", etag="0x2"))
+    let_close(world)
+    land(world, blob("files.json", etag="0x3"))
+    let_close(world)
+    finish_all(world)
+    return left_by(world)
+
+
+def late_files_are_quarantined(world: World) -> Left:
+    land(world, blob("a.parquet"), blob("b.parquet"))
+    let_close(world)
+    land(world, blob("c.parquet"), blob("d.parquet"))
+    let_close(world)
+    finish_all(world)
+    return left_by(world)
+
+
+STORIES = [
+    (a_marked_folder_gets_late_files, 'kind = "marker"', 2),
+    (a_listed_folder_is_written_twice, 'kind = "manifest", name = "files.json"', 3),
+    (late_files_are_quarantined, 'kind = "count", count = 2, late = "quarantine"', 1),
+]
+
+
+@pytest.mark.parametrize("fault", [CrashAt, FailAt], ids=["process dies", "call fails"])
+@pytest.mark.parametrize(("story", "readiness", "versions"), STORIES)
+def test_a_fault_anywhere_converges(
+    story: Callable[[World], Left], readiness: str, versions: int, fault: type[CrashAt] | type[FailAt]
+) -> None:
+    """I6, R10: each version is frozen once with all its files, and late ones are dealt with once."""
+    pipelines = pipelines_of(readiness)
+
+    def make_world(faults: Faults) -> World:
+        return World(pipelines=pipelines, faults=faults)
+
+    left, points = walk_faults(story, make_world, fault)
+
+    assert points >= (30 if fault is CrashAt else 80)
+    assert len(left.versions) == versions == left.started
+    assert {(state, outcome) for _, state, outcome in left.versions} == {(RunState.ENDED, Outcome.COMPLETED)}
+    assert left.leftovers == 0
