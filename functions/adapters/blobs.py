@@ -29,6 +29,7 @@ __all__ = ["BlobInputs", "BlobManifests", "BlobQuarantine"]
 
 _MAX_MANIFEST_BYTES: Final = 64 * 1024 * 1024
 _BAD_REQUEST: Final = 400
+_RANGE_NOT_SATISFIABLE: Final = 416
 _URL_PARTS: Final = re.compile(r"https://([a-z0-9]{3,24})\.blob\.core\.windows\.net/([^/]+)/(.+)")
 
 
@@ -52,7 +53,7 @@ class BlobInputs:
         blob = self._storage.blobs(account).get_blob_client(container, path)
         try:
             with azure_errors(f"reading {container}/{path}", StorageUnavailableError):
-                return blob.download_blob(offset=0, length=most_bytes + 1).readall()
+                return _download(blob, most_bytes + 1)
         except NotFoundError:
             return None
 
@@ -74,6 +75,18 @@ class BlobInputs:
             blobs=tuple(_stored(self._storage.account, container, blob.name, blob) for blob in found),
             continuation=pages.continuation_token or None,
         )
+
+
+def _download(blob: "BlobClient", most_bytes: int) -> bytes:
+    """Return the first bytes of a blob; the service refuses any range of an empty one."""
+    from azure.core.exceptions import HttpResponseError
+
+    try:
+        return blob.download_blob(offset=0, length=most_bytes).readall()
+    except HttpResponseError as error:
+        if error.status_code == _RANGE_NOT_SATISFIABLE:
+            return b""
+        raise
 
 
 def _stored(account: str, container: str, path: str, properties: "BlobProperties") -> StoredBlob:
@@ -130,7 +143,7 @@ class BlobManifests:
         blob = self._storage.blobs(account).get_blob_client(container, path)
         try:
             with azure_errors(f"reading {container}/{path}", StorageUnavailableError):
-                return blob.download_blob(offset=0, length=_MAX_MANIFEST_BYTES).readall()
+                return _download(blob, _MAX_MANIFEST_BYTES)
         except NotFoundError:
             return None
 

@@ -16,7 +16,7 @@ from functions.core.reasons import HoldReason
 from functions.core.turnstile import EVERY
 from functions.core.turnstile_requests import parse_allowance_request, parse_pause_request
 from functions.services.arrive import arrive
-from functions.services.batches import close_pipeline_batch
+from functions.services.closing import close_pipeline_batch
 from functions.services.health import check_health
 from functions.services.pausing import allow_runs, list_pipelines, pause_pipeline, resume_pipeline, show_pipeline
 from functions.services.reconcile import reconcile
