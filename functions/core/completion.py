@@ -27,6 +27,7 @@ MAX_EVENT_BYTES: Final = 64 * 1024  # Event Grid bills and buffers by 64 KB; a l
 _SCHEMA: Final = "urn:tidegate:schema:completion-event:1"
 _SHA256: Final = r"[0-9a-f]{64}"
 _MAX_REASON: Final = 4000
+_REASON_BYTES: Final = 6000
 
 Announcer = Literal["notebook", "control_plane"]
 
@@ -111,7 +112,7 @@ class CompletionEvent:
             "run_id": self.run_id,
             "attempt": self.attempt,
             "outcome": self.outcome.value,
-            "reason": shortened(self.reason, _MAX_REASON),
+            "reason": shortened(self.reason, _MAX_REASON, max_bytes=_REASON_BYTES),
             "pipeline": self.pipeline,
             "kind": self.kind.value,
             "environment": self.environment,

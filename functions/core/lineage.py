@@ -1,5 +1,7 @@
 """Names what an attempt of a run read, used and made, as documents of both sides write it."""
 
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +14,9 @@ __all__ = ["FileRef", "InputsRef", "ModelRef", "OutputsRef", "StageResult", "rea
 MAX_FILES: Final = 20
 _SHA256: Final = r"[0-9a-f]{64}"
 _MAX_STAGE_REASON: Final = 2000
+_STAGE_REASON_BYTES: Final = 3000
+_FILES_BYTES: Final = 20_000  # of the 64 KB that an event may have
+_MAX_URL: Final = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +70,7 @@ class FileRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputsRef:
-    """What an attempt read: the manifest has all files, the event the first twenty."""
+    """What an attempt read: the manifest has all files, the event the first twenty at most."""
 
     manifest_url: str
     manifest_sha256: str
@@ -74,14 +79,23 @@ class InputsRef:
     files: tuple[FileRef, ...] = ()
 
     def to_fields(self) -> dict[str, object]:
-        """Return the object as documents write it, with the first twenty files."""
+        """Return the object as documents write it, with the first files, twenty at most."""
         return {
             "manifest_url": self.manifest_url,
             "manifest_sha256": self.manifest_sha256,
             "batch_id": self.batch_id,
             "file_count": self.file_count,
-            "files": [file.to_fields() for file in self.files[:MAX_FILES]],
+            "files": [file.to_fields() for file in self._first_files()],
         }
+
+    def _first_files(self) -> Iterator[FileRef]:
+        """Yield the first files, as many as an event has room for: a blob's URL may have nine thousand characters."""
+        room = _FILES_BYTES
+        for file in self.files[:MAX_FILES]:
+            room -= encoded_size(file.url) + encoded_size(file.etag)
+            if len(file.url) > _MAX_URL or room < 0:
+                return
+            yield file
 
     @classmethod
     def read(cls, reader: Reader) -> "InputsRef":
@@ -148,7 +162,7 @@ class StageResult:
             "name": self.name.value,
             "outcome": self.outcome.value,
             "duration_s": self.duration_s,
-            "reason": shortened(self.reason, _MAX_STAGE_REASON),
+            "reason": shortened(self.reason, _MAX_STAGE_REASON, max_bytes=_STAGE_REASON_BYTES),
         }
 
     @classmethod
@@ -163,11 +177,22 @@ class StageResult:
         )
 
 
-def shortened(text: str | None, limit: int) -> str | None:
-    """Return the text, cut to `limit` characters with an ellipsis as the last."""
-    return text if text is None or len(text) <= limit else text[: limit - 1] + "…"
+def shortened(text: str | None, limit: int, *, max_bytes: int) -> str | None:
+    """Return the text, cut to `limit` characters and `max_bytes` of JSON in UTF-8, with an ellipsis as the last."""
+    if text is None or (len(text) <= limit and encoded_size(text) <= max_bytes):
+        return text
+    kept, room = text[: limit - 1], max_bytes - encoded_size("…")
+    while encoded_size(kept) > room:
+        # A character takes from one byte to six, so this ends after a few rounds and cuts little too much.
+        kept = kept[: -max(1, (encoded_size(kept) - room) // 6)]
+    return kept + "…"
+
+
+def encoded_size(text: str) -> int:
+    """Return how many bytes the text takes in a document: quotes and controls are escaped."""
+    return len(json.dumps(text, ensure_ascii=False).encode(errors="replace"))
 
 
 def read_url(reader: Reader) -> str:
     """Return the https blob URL at this place: no query, so no shared access signature, and no other host."""
-    return reader.text(pattern=BLOB_URL_PATTERN, expected="an https blob URL", max_length=4096)
+    return reader.text(pattern=BLOB_URL_PATTERN, expected="an https blob URL", max_length=_MAX_URL)

@@ -28,6 +28,8 @@ def schema(name: str) -> dict[str, Any]:
 
 def check(document: object, name: str) -> None:
     jsonschema.Draft202012Validator(schema(name)).validate(document)
+    if isinstance(document, dict) and "specversion" in document:  # an event is also what its type's schema says
+        jsonschema.Draft202012Validator(schema(f"events/{document['type']}")).validate(document)
 
 
 def scored_rows(world: World, manifest: dict[str, Any]) -> pd.DataFrame:

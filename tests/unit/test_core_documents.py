@@ -1,6 +1,7 @@
 """Holds the documents between the two sides to their schemas, and their readers to refusing everything else."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -265,6 +266,53 @@ def test_completion_event_shortens_long_reasons_and_lists() -> None:
     assert len(data["reason"]) == 4000
     assert len(data["stages"][0]["reason"]) == 2000
     assert len(data["inputs"]["files"]) == 20
+
+
+@pytest.mark.parametrize("character", ["x", '"', "\x00", "ü", "😀", "\\"])
+def test_the_largest_lineage_stays_under_64_kb(character: str) -> None:
+    """R56: every part as long as it may be, in characters that JSON and UTF-8 make longest, with long blob names."""
+    url = f"{BASE}/input/" + "%F0%9F%98%80" * 250
+    inputs, outputs = make_event().inputs, make_event().outputs
+    assert inputs is not None
+    assert outputs is not None
+    event = make_event(
+        reason=character * 5000,
+        stages=tuple(
+            StageResult(name=stage, outcome=StageOutcome.FAILED, duration_s=1e6, reason=character * 3000)
+            for stage in Stage
+        ),
+        inputs=replace(
+            inputs,
+            manifest_url=f"{BASE}/tidegate/" + "m" * 4000,
+            files=tuple(FileRef(url=f"{url}{index}", etag="0x8D" * 8) for index in range(20)),
+        ),
+        outputs=replace(
+            outputs, scores_url=f"{BASE}/scores/" + "s" * 4000, manifest_url=f"{BASE}/scores/" + "m" * 4000
+        ),
+        metrics={f"metric_{index}": 0.1234567890123456 for index in range(40)},
+    )
+
+    text = event.to_json()
+
+    assert len(text.encode()) < MAX_EVENT_BYTES
+    document = json.loads(text)
+    validator_of("completion-event").validate(document)
+    assert CompletionEvent.from_json(text).to_json() == text
+    assert len(document["data"]["inputs"]["files"]) == 6
+    assert document["data"]["inputs"]["file_count"] == 1
+
+
+def test_a_blobs_name_too_long_for_an_event_is_left_to_the_manifest() -> None:
+    """1,024 characters of a name may be nine thousand in its URL; the event must still be one that can be read."""
+    inputs = make_event().inputs
+    assert inputs is not None
+    files = (FileRef(url=f"{BASE}/input/a", etag="0x1"), FileRef(url=f"{BASE}/input/" + "%E2%82%AC" * 1024, etag="0x2"))
+
+    text = make_event(inputs=replace(inputs, files=files, file_count=2)).to_json()
+
+    read = CompletionEvent.from_json(text).inputs
+    assert read is not None
+    assert (read.file_count, [file.etag for file in read.files]) == (2, ["0x1"])
 
 
 def test_completion_event_of_64_kb_is_refused_by_writer_and_reader() -> None:
