@@ -7,7 +7,7 @@ UV = $$(if [ -x .tools/uv/bin/uv ]; then echo .tools/uv/bin/uv; else echo uv; fi
 COMPILE = $(UV) pip compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url --universal
 # Tests that check rules of the repository rather than behaviour.
 RULES := tests/unit/test_architecture*.py tests/unit/test_*locks*.py tests/unit/test_docs*.py
-DOCTESTED := functions cli local/supervisor local/event_grid local/databricks/cluster
+DOCTESTED := functions cli samples/subscriber/dedupe.py local/supervisor local/event_grid local/databricks/cluster
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-chaos fuzz check up down status bench lock clean
 
@@ -56,6 +56,7 @@ check: prepared ## Check format, lint, types, import rules, locks and pipelines.
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m mypy
 	@$(PYTHON) -m mypy --config-file databricks_runtime/mypy.ini
+	@$(PYTHON) -m mypy --config-file samples/mypy.ini
 	@$(PYTHON) -m pytest -q $(wildcard $(RULES))
 	@$(TIDEGATE) check
 
