@@ -4,14 +4,21 @@ import base64
 import json
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from azure.core.credentials import AzureKeyCredential
+from azure.core.messaging import CloudEvent
+from azure.eventgrid import EventGridPublisherClient
 
-from functions.core.ledger import Run
-from functions.core.model import ArrivalState, Outcome, RunId
+from functions.core.ledger import CauseKind, Run
+from functions.core.model import ArrivalState, ModelSignal, Outcome, PipelineKey, RunId, SignalType
+from functions.core.signals import signal_to_document
+from functions.core.tokens import run_id_of_signal
 from tests.support.azurite import ACCOUNT
+from tests.support.event_grid import TOPIC_KEY
 from tests.support.functions_host import functions_host_running, until
-from tests.support.plane_cloud import _APP, PlaneCloud, plane_cloud
+from tests.support.plane_cloud import _APP, TOPIC, PlaneCloud, plane_cloud
 
 pytestmark = pytest.mark.integration
 
@@ -246,6 +253,43 @@ def test_runs_are_listed_newest_first_and_wrong_questions_refused(cloud: PlaneCl
     assert run.id in [item["id"] for item in document["runs"]]
     assert cloud.api("GET", "/runs?limit=many")[0] == 400
     assert cloud.api("GET", "/runs?pipeline=nobody")[0] == 404
+
+
+def test_a_signal_of_a_monitor_retrains_once(cloud: PlaneCloud) -> None:
+    """R51: published twice to the topic, through Event Grid, the completions queue and the Functions host."""
+    cloud.blobs.get_blob_client("input", "flights/history/2013-01.parquet").upload_blob(b"flights", overwrite=True)
+    end = datetime(2026, 3, 1, tzinfo=UTC)
+    signal = ModelSignal(
+        event_id="2026-W09",
+        source="/monitors/weekly",
+        type=SignalType.DRIFT_DETECTED,
+        time=end,
+        environment="local",
+        model_name="main.tidegate.flight_delay",
+        model_version="7",
+        window_start=end - timedelta(days=7),
+        window_end=end,
+        metrics={"psi": 0.31},
+    )
+    document = signal_to_document(signal)
+    event: CloudEvent[object] = CloudEvent(
+        id=signal.event_id,
+        source=signal.source,
+        type=signal.type.value,
+        subject=str(document["subject"]),
+        time=end,
+        datacontenttype="application/json",
+        dataschema=str(document["dataschema"]),
+        data=document["data"],
+    )
+    run_id = run_id_of_signal(PipelineKey("flight_delay_training"), "drift", signal)
+
+    with EventGridPublisherClient(cloud.event_grid.topic_endpoint(TOPIC), AzureKeyCredential(TOPIC_KEY)) as client:
+        client.send([event, event])
+
+    run = cloud.ended(run_id)
+    assert (run.cause.kind, run.cause.name) == (CauseKind.SIGNAL, "drift")
+    assert cloud.databricks_runs(str(run.token)) == 1
 
 
 def test_health_is_green(cloud: PlaneCloud) -> None:
