@@ -11,6 +11,7 @@ from cli.failures import CommandError
 from functions.adapters.blobs import BlobManifests
 from functions.adapters.storage import StorageAccount
 from functions.adapters.table_ledger import TableLedger
+from functions.adapters.table_signals import TableSignals
 from functions.adapters.tables import AzureTables
 from functions.core.ledger import Arrival, Run
 from functions.core.listing import ArrivalFilter, RunFilter
@@ -18,7 +19,7 @@ from functions.core.model import PipelineKey, RunId
 from functions.services.listing import list_arrivals, list_arrivals_of_blob, list_runs, list_runs_of_blob
 from local.supervisor.settings import SYSTEM_CONTAINER, CloudSettings
 
-__all__ = ["BlobName", "Ledger", "open_ledger", "parse_blob_url"]
+__all__ = ["BlobName", "Ledger", "open_ledger", "open_signals", "parse_blob_url"]
 
 _TABLE_PREFIX = "tidegate"  # the default of TIDEGATE_TABLE_PREFIX
 _PUBLIC_HOST = re.compile(r"([a-z0-9]{3,24})\.(?:blob|dfs)\.core\.windows\.net")
@@ -87,6 +88,12 @@ def open_ledger(settings: CloudSettings) -> Ledger:
 def _place(url: str) -> tuple[str, str, str]:
     name = parse_blob_url(url)
     return name.account, name.container, name.path
+
+
+def open_signals(settings: CloudSettings) -> TableSignals:
+    """Return what became of a cloud's signals."""
+    storage = StorageAccount(connection_string=settings.storage_connection_string)
+    return TableSignals(AzureTables(storage, prefix=_TABLE_PREFIX))
 
 
 def parse_blob_url(url: str) -> BlobName:

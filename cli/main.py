@@ -133,6 +133,19 @@ def arrivals(
 
 @app.command(rich_help_panel=_LOOK)
 @plain_errors
+def signals(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line, one a signal.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most this many, the newest.")] = 100,
+) -> None:
+    """List what monitors said about models, the newest first, and what became of it."""
+    from cli.signal_commands import list_signals
+
+    list_signals(limit=limit, as_json=as_json)
+
+
+@app.command(rich_help_panel=_LOOK)
+@plain_errors
 def explain(
     event: Annotated[
         str,

@@ -206,6 +206,12 @@ def test_held_event_that_contradicts_itself_is_refused(change: dict[str, Any], m
         HeldEvent.from_document(event.to_document() | {"data": data} | change)
 
 
+def test_each_event_names_the_shape_of_its_data() -> None:
+    """A publisher that writes the envelope itself takes the schema from the event."""
+    for event in (make_event(), make_stall()):
+        assert event.to_document()["dataschema"] == event.dataschema
+
+
 @given(event=completion_events())
 def test_the_topics_events_are_told_apart_by_their_type(event: CompletionEvent) -> None:
     assert read_topic_event(event.to_json().encode()) == event

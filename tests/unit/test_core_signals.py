@@ -174,6 +174,12 @@ def test_a_threshold_that_is_met_exactly_is_met() -> None:
         assert isinstance(decide(make_signal(**changes), make_pipelines(), in_state(None)), StartRun)
 
 
+def test_a_rule_without_a_threshold_takes_any_signal_of_its_type_and_model() -> None:
+    any_drift = DRIFT.replace('threshold = { metric = "psi", at_least = 0.2 }', "")
+
+    assert isinstance(decide(make_signal(metrics={}), make_pipelines(any_drift), in_state(None)), StartRun)
+
+
 def test_the_first_rule_whose_threshold_is_reached_takes_the_signal() -> None:
     """Rule order is meaning, as with routes."""
     other = DRIFT.replace('"drift"', '"mean_shift"').replace('"psi"', '"shift"')
