@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from functions.core.completion import CompletionEvent
+from functions.core.held import HeldEvent
 from functions.core.lineage import FileRef, InputsRef, ModelRef, OutputsRef, StageResult
 from functions.core.model import (
     BatchId,
@@ -27,6 +28,7 @@ from functions.core.model import (
     Stage,
     StageOutcome,
 )
+from functions.core.reasons import HoldReason
 from functions.core.signals import signal_to_document
 from functions.core.stalled import StalledEvent
 
@@ -46,6 +48,7 @@ _WHEN: Final[Mapping[str, str]] = {
     "timed_out": "an attempt ran into the job's time-out",
     "skipped": "Databricks never ran an attempt: it was skipped time and again, or switched off",
     "stalled": "an attempt is open for longer than its pipeline's SLA; it may still complete",
+    "held": "a pipeline's work waits because a day's budget is spent; told once a day",
     "drift_detected": "a monitor found that what is scored differs from what was trained on",
     "decay_detected": "a monitor found that the scores are worse than they were",
 }
@@ -64,6 +67,7 @@ def event_schemas() -> dict[str, dict[str, Any]]:
         schema = _narrowed("stalled-event", f"tidegate.{kind.value}.stalled")
         schema["properties"]["data"]["properties"]["kind"] = {"const": kind.value}
         schemas[f"tidegate.{kind.value}.stalled.schema.json"] = schema
+    schemas["tidegate.pipeline.held.schema.json"] = _narrowed("held-event", "tidegate.pipeline.held")
     for signal in SignalType:
         schemas[f"{signal.value}.schema.json"] = _narrowed("model-signal", signal.value)
     return schemas
@@ -88,6 +92,16 @@ def event_examples() -> dict[str, dict[str, object]]:
             examples[event.type] = event.to_document()
         stall = _stall(kind)
         examples[stall.type] = stall.to_document()
+    held = HeldEvent(
+        pipeline=PipelineKey("flight_delay_scoring"),
+        environment="prod",
+        reason=HoldReason.BUDGET_SPENT,
+        day=_NOON.date(),
+        begun=200,
+        max_runs_per_day=200,
+        time=_NOON,
+    )
+    examples[held.type] = held.to_document()
     for signal in SignalType:
         examples[signal.value] = signal_to_document(_signal(signal))
     return examples

@@ -10,12 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from functions.core.announcements import read_topic_event
-from functions.core.completion import CompletionEvent
+from functions.core.announcements import Announcement, read_topic_event
 from functions.core.model import ModelSignal, Outcome, RunKind, SignalType
 from functions.core.signals import signal_to_document
-from functions.core.stalled import StalledEvent
-from tests.strategies import completion_events, model_signals, stalled_events
+from tests.strategies import completion_events, held_events, model_signals, stalled_events
 from tests.support.event_contracts import PAGE, SCHEMAS, event_examples, event_page, event_schemas
 
 WRITE = "write it again: .venv/bin/python -m tests.support.event_contracts"
@@ -32,7 +30,7 @@ def validator_of(event_type: str) -> Draft202012Validator:
 def test_each_type_has_a_schema_of_its_own_and_no_other_file_is_there() -> None:
     """R56: one file per CloudEvents type, made of the shared ones."""
     types = {f"tidegate.{kind.value}.{end}" for kind in RunKind for end in [*(one.value for one in Outcome), "stalled"]}
-    types |= {signal.value for signal in SignalType}
+    types |= {"tidegate.pipeline.held", *(signal.value for signal in SignalType)}
 
     found = {path.name: json.loads(path.read_text()) for path in SCHEMAS.iterdir()}
 
@@ -53,8 +51,8 @@ def test_the_page_lists_every_type_with_an_example_that_can_be_read() -> None:
         read_topic_event(json.dumps(example))
 
 
-@given(event=st.one_of(completion_events(), stalled_events))
-def test_whatever_we_announce_is_what_its_types_schema_says(event: CompletionEvent | StalledEvent) -> None:
+@given(event=st.one_of(completion_events(), stalled_events, held_events))
+def test_whatever_we_announce_is_what_its_types_schema_says(event: Announcement) -> None:
     validator_of(event.type).validate(json.loads(event.to_json()))
 
 
