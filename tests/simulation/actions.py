@@ -16,6 +16,7 @@ class Kind(StrEnum):
     PASS = "pass"  # seconds of true time
     SKEW = "skew"  # process, seconds: its clock jumps
     ALIAS = "alias"  # the model's alias moves
+    SIGNAL = "signal"  # window, variant, copies: a monitor finds drift
     # Workers.
     DELIVER = "deliver"  # message, process: handle it to its end
     TAKE = "take"  # message, process: begin to handle it

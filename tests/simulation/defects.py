@@ -16,6 +16,7 @@ from functions.core.model import ArrivalState, RunState
 from functions.core.reasons import SkipReason
 from functions.core.run_transitions import end_run, mark_published
 from functions.core.tokens import digest
+from functions.core.turnstile import Turnstile
 from functions.ports import Entry
 from functions.services import arrive, batches, complete, ending, outbox, retry, submission
 from functions.services.changes import change_run
@@ -276,6 +277,16 @@ def _start_again_after_success() -> list[Break]:
     return [(ending, "_ask", hasty)]
 
 
+def _let_everyone_pass() -> list[Break]:
+    """Nobody is turned away, however many runs are in flight."""
+    return [(Turnstile, "refuses", lambda _: lambda *_: None)]
+
+
+def _raise_no_alert() -> list[Break]:
+    """A state that nobody knows ends a run, and nobody is told."""
+    return [(ending, "raise_alert", lambda _: lambda *_: None)]
+
+
 def _leave_the_index_of_open_runs() -> list[Break]:
     """A run is not put into the index of open runs, so nobody comes back for it."""
 
@@ -314,6 +325,8 @@ DEFECTS: Final[Mapping[str, Callable[[], list[Break]]]] = {
         _identify_by_path_alone,
         _believe_reports_of_other_attempts,
         _start_again_after_success,
+        _let_everyone_pass,
+        _raise_no_alert,
         _leave_the_index_of_open_runs,
     )
 }

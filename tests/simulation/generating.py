@@ -5,7 +5,7 @@ from typing import Final
 
 from tests.simulation.actions import FAULTS, Action, Kind, Schedule
 from tests.simulation.notebooks import Fate
-from tests.simulation.shapes import shape_of
+from tests.simulation.shapes import CHOICES, shape_of
 from tests.simulation.simulation import PROCESSES
 
 __all__ = ["schedule_of", "without_faults"]
@@ -22,6 +22,7 @@ _WEIGHTS: Final = {
     Kind.PASS: 12,
     Kind.SKEW: 3,
     Kind.ALIAS: 1,
+    Kind.SIGNAL: 2,
     Kind.DELIVER: 24,
     Kind.TAKE: 12,
     Kind.RECONCILE: 6,
@@ -50,7 +51,7 @@ def schedule_of(seed: int) -> Schedule:
     """Return the schedule of a seed, the same everywhere and always."""
     random = Random(seed)
     is_calm = random.random() < 0.4
-    shape = tuple(random.randrange(_LARGE) for _ in range(7))
+    shape = tuple(random.randrange(_LARGE) for _ in range(CHOICES))
     if is_calm and shape_of(shape).loses_work_by_policy:
         shape = (*shape[:2], random.randrange(3), *shape[3:])
     kinds, weights = _mixture(random, is_calm=is_calm)
@@ -95,6 +96,8 @@ def _make(random: Random, kind: Kind, files: int) -> Action:
     match kind:
         case Kind.UPLOAD:
             a, b, c = random.randrange(files), random.randrange(16), random.choice((0, 1, 1, 1, 2, 3))
+        case Kind.SIGNAL:
+            c = random.choice((1, 1, 2))
         case Kind.PASS:
             a = random.choice(_SECONDS)
         case Kind.SKEW:

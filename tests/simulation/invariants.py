@@ -3,7 +3,9 @@
 import json
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
+from functions.core.alerts import AlertKind
 from functions.core.completion import completion_event_id
 from functions.core.ledger import Arrival, Run
 from functions.core.ledger_rows import arrival_from_row
@@ -35,9 +37,11 @@ class Rest:
         """Raise the first violation there is."""
         self.i1_every_delivered_event_has_one_entry()
         self.i1_what_nobody_can_read_is_kept()
+        self.i1_every_signal_has_a_record()
         self.i2_no_attempt_ran_twice()
         self.i5_one_completion_id_per_run_attempt_and_outcome()
         self.i5_every_end_was_announced()
+        self.i7_the_unknown_was_told()
         self.i6_everything_converged()
         self.i6_arrivals_and_runs_agree()
 
@@ -70,6 +74,24 @@ class Rest:
                     message.id,
                     f"a message that nobody can read came into queue {message.queue!r} and is {where}",
                 )
+
+    def i1_every_signal_has_a_record(self) -> None:
+        """What a monitor sent is remembered with what became of it."""
+        for signal in self._outside.signals:
+            if self._world.signals.find(signal) is None:
+                message = f"signal {signal.event_id} was delivered, and nothing says what became of it"
+                raise Violation("I1 every delivered event has exactly one ledger entry", signal.event_id, message)
+
+    def i7_the_unknown_was_told(self) -> None:
+        """An attempt that failed because of a state that nobody knows has raised an alert."""
+        alerts = self._world.ledger.alerts(since=datetime(2026, 1, 1, tzinfo=UTC), limit=10_000)
+        told = {(alert.run_id, alert.attempt) for alert in alerts if alert.kind is AlertKind.UNKNOWN_DATABRICKS_STATE}
+        for run in self.runs.values():
+            ends = [(attempt.number, attempt.reason) for attempt in run.attempts]
+            for attempt, reason in (*ends, (run.attempt, run.reason)):
+                if "unknown state" in (reason or "") and (run.id, attempt) not in told:
+                    message = f"attempt {attempt} of run {run.id} ended in an unknown state, and no alert says so"
+                    raise Violation("I7 nothing unknown is success", run.id, message)
 
     def i2_no_attempt_ran_twice(self) -> None:
         """One attempt is one Databricks run, and one token is one Databricks run."""

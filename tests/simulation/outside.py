@@ -2,14 +2,16 @@
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from functions.core.model import BlobVersion, PipelineKey
+from functions.core.model import BlobVersion, ModelSignal, PipelineKey, SignalType
 from functions.core.reading import to_iso
+from functions.core.signals import signal_to_document
 from functions.core.tokens import arrival_id_of
 from tests.simulation.host import Host, Message
 from tests.simulation.shapes import ALPHA, BETA, OUTPUTS
-from tests.support.control_plane import ACCOUNT
+from tests.support.control_plane import ACCOUNT, MODEL
 from tests.support.in_memory import FixedClock, InMemoryInputs
 
 __all__ = ["Outside", "Sent", "name_of"]
@@ -17,6 +19,7 @@ __all__ = ["Outside", "Sent", "name_of"]
 # The same name in both pipelines' folders, and names that look like something else.
 _FILES: Final = ("a.parquet", "b.parquet", "c 50%41 #ü.parquet", "2026/in/alpha/d", "e.parquet")
 _RESOURCE: Final = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/"
+_FIRST_WINDOW: Final = datetime(2026, 2, 28, tzinfo=UTC)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,6 +42,8 @@ class Outside:
         self._inputs = inputs
         self.sent: list[Sent] = []
         self.garbage: list[Message] = []
+        self.signals: list[ModelSignal] = []
+        self.readable: set[bytes] = set()  # messages that nobody may give up for good
         self._versions = 0
         self._outputs = 0
 
@@ -100,6 +105,28 @@ class Outside:
         body = (b"", b"{}", b"[1, 2]", b'{"kind": "dance"}', b"\xff\xfe", b'{"specversion": "1.0", "id": ""}')
         self.garbage.append(self._host.send(queue, body[variant % len(body)]))
 
+    def send_signal(self, window: int, variant: int, copies: int) -> ModelSignal:
+        """Let a monitor find drift in a window of a few, and deliver its event so many times."""
+        start = _FIRST_WINDOW + timedelta(hours=window % 3)
+        signal = ModelSignal(
+            event_id=f"signal-{len(self.signals) + 1}",
+            source="/monitors/drift",
+            type=SignalType.DRIFT_DETECTED if variant % 4 else SignalType.DECAY_DETECTED,
+            time=self._clock.now(),
+            environment="local",
+            model_name=MODEL,
+            model_version=None,
+            window_start=start,
+            window_end=start + timedelta(hours=1),
+            metrics={"psi": 0.1 if variant % 5 == 0 else 0.3},
+        )
+        self.signals.append(signal)
+        body = json.dumps(signal_to_document(signal)).encode()
+        self.readable.add(body)
+        for _ in range(copies):
+            self._host.send("completions", body)
+        return signal
+
     def newest(self, blob: BlobVersion) -> bool:
         """Return whether no later version of the path was uploaded."""
         place = (blob.container, blob.path)
@@ -116,6 +143,7 @@ class Outside:
         body = json.dumps(make(event_id, blob, api, to_iso(self._clock.now()))).encode()
         event = Sent(event_id=event_id, blob=blob, body=body, pipeline=pipeline)
         self.sent.append(event)
+        self.readable.add(body)
         for _ in range(copies):
             self.deliver(event)
         return event

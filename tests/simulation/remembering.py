@@ -10,6 +10,8 @@ from functions.adapters import table_ledger
 from functions.core.ledger_rows import arrival_from_row, arrival_to_row, run_from_row, run_to_row
 from functions.core.manifest import InputManifest
 from functions.core.rows import Row
+from tests.simulation import invariants
+from tests.support import control_plane
 
 __all__ = ["remembering"]
 
@@ -26,6 +28,8 @@ def remembering() -> Iterator[None]:
         mock.patch.object(table_ledger, "run_from_row", runs.read),
         mock.patch.object(table_ledger, "arrival_to_row", arrivals.write),
         mock.patch.object(table_ledger, "arrival_from_row", arrivals.read),
+        mock.patch.object(control_plane, "run_from_row", runs.read),
+        mock.patch.object(invariants, "arrival_from_row", arrivals.read),
         mock.patch.object(InputManifest, "from_bytes", lru_cache(_KEPT)(InputManifest.from_bytes)),
     ):
         yield

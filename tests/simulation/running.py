@@ -140,10 +140,9 @@ def _is_anything_open(simulation: Simulation) -> bool:
 
 def _replay_quarantined(simulation: Simulation, replayed: set[str]) -> None:
     """Do what an operator does with events that were given up though they can be read: send each of them again."""
-    known = {sent.body for sent in simulation.outside.sent}
     for name, document in sorted(simulation.world.quarantine.documents.items()):
         body = str(document["message"]).encode()
-        if name not in replayed and document["queue"] == "arrivals" and body in known:
+        if name not in replayed and body in simulation.outside.readable:
             replayed.add(name)
-            simulation.host.send("arrivals", body)
+            simulation.host.send(str(document["queue"]), body)
             simulation.tell(f"an operator sends the event of {document['message_id']} again")

@@ -7,7 +7,7 @@ from functions.core.model import JobKey, PipelineKey
 from functions.core.pipelines import ConcurrencyPolicy, Pipeline, Pipelines, Route
 from functions.core.pipelines_toml import parse_pipelines
 
-__all__ = ["ALPHA", "BETA", "OUTPUTS", "TRAINING", "Shape", "shape_of"]
+__all__ = ["ALPHA", "BETA", "CHOICES", "OUTPUTS", "TRAINING", "Shape", "shape_of"]
 
 ALPHA = PipelineKey("alpha")
 BETA = PipelineKey("beta")
@@ -16,6 +16,7 @@ OUTPUTS = "scores"
 
 _TOML = """
 schema = 1
+limits = {{ {limits} }}
 
 [pipelines.trips_training]
 kind = "training"
@@ -27,12 +28,20 @@ callers_may_set = ["learning_rate"]
 training_data = {{ container = "input", prefix = "history/", glob = "**" }}
 schedules = [{{ name = "daily", cron = "0 0 12 * * *", missed = "{missed}" }}]
 
+[[pipelines.trips_training.signals]]
+name = "drift"
+event_type = "tidegate.model.drift_detected.v1"
+cooldown_hours = 1
+threshold = {{ metric = "psi", at_least = 0.2 }}
+
 [pipelines.alpha]
 kind = "scoring"
 job = "scoring"
 model = "main.tidegate.flight_delay"
 batching = {{ quiet_seconds = {quiet}, max_wait_seconds = {max_wait}, max_files = {max_files} }}
 concurrency = {concurrency}
+sla = {{ stalled_after_minutes = 10 }}
+{budget}
 retry = {{ max_attempts = {attempts} }}
 output = {{ container = "scores" }}
 routes = [{{ name = "alpha", container = "input", prefix = "alpha/", glob = "**" }}]
@@ -56,6 +65,14 @@ _CONCURRENCY = (
     '{ policy = "supersede" }',
     '{ policy = "drop" }',
 )
+_LIMITS = (
+    "max_in_flight = 1000, max_starts_per_second = 20",
+    "max_in_flight = 1000, max_starts_per_second = 20",
+    "max_in_flight = 2, max_starts_per_second = 20",
+    "max_in_flight = 3, max_starts_per_second = 1, max_runs_per_day = 9",
+)
+_BUDGETS = ("", "", "budget = { max_runs_per_day = 4 }")
+CHOICES = 9  # how many numbers choose a shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +93,7 @@ class Shape:
 @cache
 def shape_of(choices: tuple[int, ...]) -> Shape:
     """Return the shape that numbers choose, each modulo what there is to choose from."""
-    window, max_files, concurrency, attempts, missed, has_model, outputs = choices
+    window, max_files, concurrency, attempts, missed, has_model, outputs, limits, budget = choices
     quiet, max_wait = _WINDOWS[window % len(_WINDOWS)]
     text = _TOML.format(
         quiet=quiet,
@@ -84,6 +101,8 @@ def shape_of(choices: tuple[int, ...]) -> Shape:
         max_files=_MAX_FILES[max_files % len(_MAX_FILES)],
         concurrency=_CONCURRENCY[concurrency % len(_CONCURRENCY)],
         attempts=1 + attempts % 3,
+        limits=_LIMITS[limits % len(_LIMITS)],
+        budget=_BUDGETS[budget % len(_BUDGETS)],
         missed=_MISSED[missed % len(_MISSED)],
     )
     pipelines = parse_pipelines(

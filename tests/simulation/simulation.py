@@ -84,6 +84,7 @@ class Simulation:
             Kind.PASS: self._pass,
             Kind.SKEW: self._skew,
             Kind.ALIAS: self._alias,
+            Kind.SIGNAL: self._signal,
             Kind.DELIVER: self._deliver,
             Kind.TAKE: self._take,
             Kind.RECONCILE: self._reconcile,
@@ -174,6 +175,10 @@ class Simulation:
         version = str(1 + action.a % 9)
         self.world.workspace.models[MODEL, "champion"] = version
         return f"the model's alias moves to version {version}"
+
+    def _signal(self, action: Action) -> str | None:
+        signal = self.outside.send_signal(action.a, action.b, action.c)
+        return f"a monitor sends {signal.event_id} ({signal.type.value}) about {signal.window_start:%d %H:%M}"
 
     def _deliver(self, action: Action) -> str | None:
         worker = self._taken(action)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from functions.core.manifest import InputManifest
-from functions.core.model import DatabricksRunId
+from functions.core.model import DatabricksRunId, PipelineKey
 from functions.core.pipelines import CONTROL_CONTAINER
 from functions.core.rows import Row
 from functions.core.tokens import arrival_id_of
@@ -48,6 +48,7 @@ class Witness:
     def see_submission(self, token: str, parameters: Mapping[str, str]) -> None:
         """See a call that is about to start a run."""
         self.i3_the_token_is_persisted_before_the_call(token, parameters)
+        self.no_limit_is_exceeded(token, parameters)
 
     def _see_token(self, run_id: str, new: Row) -> None:
         token = new.get("token")
@@ -80,6 +81,23 @@ class Witness:
                 f"attempt {wanted[1]} of run {wanted[0]} is submitted with the token {token[:12]}…, "
                 "which its row has never had",
             )
+
+    def no_limit_is_exceeded(self, token: str, parameters: Mapping[str, str]) -> None:
+        """Nothing is sent beyond what all pipelines together, or this one, may have in flight."""
+        runs = self._world.workspace.runs.values()
+        if any(run.token == token for run in runs):
+            return  # the call starts nothing: Databricks has the run
+        in_flight = [run.parameters["pipeline"] for run in runs if run.status.verdict.is_open]
+        pipelines = self._world.pipelines
+        of_all, key = pipelines.limits.max_in_flight, parameters["pipeline"]
+        of_one = pipelines.get(PipelineKey(key)).concurrency.capacity
+        for whose, count, limit in (
+            ("all pipelines", len(in_flight), of_all),
+            (f"pipeline {key}", in_flight.count(key), of_one),
+        ):
+            if count >= limit:
+                message = f"run {parameters['run_id']} is sent while {count} runs of {whose} are in flight, of {limit}"
+                raise Violation("limits: no more is in flight than may be", parameters["run_id"], message)
 
     def i2_an_arrival_is_in_one_live_run(self, run_id: str, new: Row) -> None:
         """No arrival is in two runs that Databricks has or may get; nor was it ever scored by two runs."""
