@@ -18,6 +18,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+ledger = typer.Typer(name="ledger", help="Look after the run ledger itself.", no_args_is_help=True)
+app.add_typer(ledger, rich_help_panel="Look")
+
 _LOCAL = "Local cloud"
 _LOOK = "Look"
 _ACT = "Act"
@@ -299,6 +302,24 @@ def allow(
     from cli.pipeline_commands import allow_runs
 
     allow_runs(pipeline, runs, as_json=as_json)
+
+
+@ledger.command("status")
+@plain_errors
+def ledger_status(*, as_json: AsJson = False) -> None:
+    """Show whether every row is in the layout of this release."""
+    from cli.ledger_upkeep import show_ledger_status
+
+    show_ledger_status(as_json=as_json)
+
+
+@ledger.command("migrate")
+@plain_errors
+def ledger_migrate(*, as_json: AsJson = False) -> None:
+    """Bring the rows of an earlier release up to date; safe while work goes on, and to stop and repeat."""
+    from cli.ledger_upkeep import migrate_ledger
+
+    migrate_ledger(as_json=as_json)
 
 
 @app.command(rich_help_panel=_SHIP)

@@ -36,6 +36,7 @@ __all__ = [
     "Entry",
     "HeldArrival",
     "InputStore",
+    "LayoutStatus",
     "ManifestStore",
     "ModelRegistry",
     "OpenRun",
@@ -71,6 +72,7 @@ class HeldArrival:
     entry: Entry[Arrival]
     key: str  # of the index row
     index_version: str  # of the index row, so that a slow worker cannot remove a later one
+    is_known_path: bool = True  # whether other versions of the path may have arrived; False: certainly none before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,17 @@ class OpenRun:
     opened_at: datetime  # when the attempt was decided of which the row was written
     databricks_run_id: DatabricksRunId | None  # of its latest attempt when the row was written: a hint, it may be stale
     version: str  # of the index row, so that closing a run cannot remove the row of its reopening
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayoutStatus:
+    """How far the ledger's rows are brought to the layout of this release."""
+
+    layout: int
+    is_complete: bool  # nothing is left of an earlier layout
+    seen: int  # rows looked at so far
+    moved: int  # of which so many were of an earlier release
+    continuation: str | None  # where to go on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,15 +148,23 @@ class RunLedger(Protocol):
     `LedgerUnavailableError` (transient) when the store does not answer.
     """
 
-    def record_arrival(self, arrival: Arrival) -> tuple[Entry[Arrival], HeldArrival | None, bool]:
-        """Return the arrival's entry, its index row if it is held, and whether this call made it.
+    def record_arrival(
+        self, arrival: Arrival, *, is_first_try: bool = False
+    ) -> tuple[Entry[Arrival], HeldArrival | None, bool]:
+        """Return the arrival's entry, its index row if it is held and is to be looked after, and whether it is new.
 
-        A redelivery is counted on the first entry. A held arrival is in the index when this returns.
+        A redelivery is counted. A held arrival is in the index when this returns, except where another delivery
+        that may have died half-way is certain to come back for it: `is_first_try` says that this message was never
+        tried before, so it is not that other one.
         """
         ...
 
     def get_arrival(self, blob: BlobVersion) -> Entry[Arrival] | None:
-        """Return what is known of one version of one blob."""
+        """Return what is known of one version of one blob, all its deliveries counted."""
+        ...
+
+    def get_arrivals(self, blobs: Sequence[BlobVersion]) -> list[Entry[Arrival] | None]:
+        """Return what is known of each version, its redeliveries not counted: for changing many."""
         ...
 
     def arrivals_of_path(self, account: str, container: str, path: str) -> Sequence[Entry[Arrival]]:
@@ -228,7 +249,7 @@ class RunLedger(Protocol):
         limit: int,
         where: Callable[[Run], bool] | None = None,
     ) -> Sequence[Run]:
-        """Return runs of these pipelines whose cause lies in [since, until), newest first."""
+        """Return runs of these pipelines whose cause lies in [since, until), newest first; reads no more than that."""
         ...
 
     def arrivals(
@@ -240,7 +261,22 @@ class RunLedger(Protocol):
         limit: int,
         where: Callable[[Arrival], bool] | None = None,
     ) -> Sequence[Arrival]:
-        """Return arrivals of these pipelines (None: of none) recorded in [since, until), newest first."""
+        """Return arrivals of these pipelines (None: of none) recorded in [since, until), newest first.
+
+        Reads an index by time, no more of it than it takes; redeliveries are not counted.
+        """
+        ...
+
+    def arrivals_of_run(self, run: Run) -> Sequence[BlobVersion]:
+        """Return the versions assigned to a run, from the index by time: for a run whose manifest is lost."""
+        ...
+
+    def layout_status(self) -> LayoutStatus:
+        """Return whether every row is in the layout of this release."""
+        ...
+
+    def bring_up_to_date(self, *, limit: int) -> LayoutStatus:
+        """Look at so many more rows, and rewrite those that an earlier release wrote; safe at any time, by anyone."""
         ...
 
     def claim_request(self, request: ClaimedRequest) -> ClaimedRequest:

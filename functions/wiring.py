@@ -92,6 +92,7 @@ def _build(settings: Settings, pipelines: Pipelines) -> "ControlPlane":
     from functions.adapters.databricks import DatabricksJobs, DatabricksModels, Workspace
     from functions.adapters.dead_letters import BlobDeadLetters
     from functions.adapters.event_grid import EventGridCompletions
+    from functions.adapters.grouped_tables import GroupedTables
     from functions.adapters.storage import StorageAccount
     from functions.adapters.table_ledger import TableLedger
     from functions.adapters.table_operations import TableOperations
@@ -109,7 +110,7 @@ def _build(settings: Settings, pipelines: Pipelines) -> "ControlPlane":
         account=settings.storage.account if connection is None else None,
         client_id=settings.azure_client_id,
     )
-    tables = AzureTables(storage, prefix=settings.table_prefix)
+    tables = GroupedTables(AzureTables(storage, prefix=settings.table_prefix))
     workspace = Workspace(settings.databricks_host, client_id=settings.azure_client_id)
     return ControlPlane(
         environment=settings.environment,

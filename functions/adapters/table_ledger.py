@@ -1,15 +1,8 @@
-"""Lays the ledger out in tables, so that every read and write of the hot path names one partition.
+"""Keeps the ledger in tables: runs, their index and marks here, arrivals in `arrival_tables`.
 
-    arrivals   partition account.container.shard of 16, key path hash + ETag hash      one row a version of a path
-    pending    partition pipeline, key [consignment +] event time + arrival id         index of held arrivals
-    runs       partition pipeline.yyyymm, key the rest of the run id                   one row a run, with its outbox
-    open       partition "open", key run id                                            index of unfinished stories
-    marks      partition by kind                                                       requests, slots, quarantined,
-                                                                                       alerts, consignments, bookmarks,
-                                                                                       the turnstile's one row
-
-An index row is written before the row that needs it and removed after, so a crash in between leaves an index row
-too many, never one too few; readers of an index know that.
+Where each thing is, `ledger_layout` says. An index row is written before the row that needs it or, where a
+redelivery makes up for it, right after it, and is removed after the row; so a crash in between leaves an index row
+too many, never one too few, and readers of an index know that.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,26 +11,25 @@ from hashlib import sha256
 from typing import Final
 
 from functions.adapters.arrival_marks import ArrivalMarks
-from functions.adapters.tables import StoredRow, Tables
+from functions.adapters.arrival_tables import ArrivalTables
+from functions.adapters.table_port import StoredRow, Tables
 from functions.core.alerts import Alert, AlertKind
 from functions.core.errors import InvalidDocumentError, LedgerConflictError, Problem
-from functions.core.ledger import Arrival, Run
-from functions.core.ledger_rows import arrival_from_row, arrival_to_row, run_from_row, run_to_row
-from functions.core.model import ArrivalState, BlobVersion, DatabricksRunId, PipelineKey, RunId
+from functions.core.ledger import Run
+from functions.core.ledger_rows import run_from_row, run_to_row
+from functions.core.model import DatabricksRunId, PipelineKey, RunId
 from functions.core.reading import parse_utc, to_iso
 from functions.core.rows import Row
 from functions.core.tokens import partition_of_run
 from functions.core.turnstile import Turnstile
 from functions.core.turnstile_rows import turnstile_from_row, turnstile_to_row
-from functions.ports import ClaimedRequest, Entry, HeldArrival, OpenRun, QuarantinedMessage
+from functions.ports import ClaimedRequest, Entry, OpenRun, QuarantinedMessage
 
 __all__ = ["TableLedger"]
 
-_COUNTING_TRIES: Final = 5
 _FIRST_WINDOW: Final = timedelta(hours=1)
 _LONGEST_WINDOW: Final = timedelta(days=31)  # a partition is a month
 _UNKNOWN_VERSION: Final = ""
-_CONSIGNMENTS: Final = "c"  # begins the keys of held arrivals that belong to a consignment
 _OPEN: Final = "open"
 _TURNSTILE: Final = "turnstile"
 _EVERYTHING: Final = 1_000_000
@@ -45,120 +37,14 @@ _MAX_REASON: Final = 8000
 _LAST_SECOND: Final = 10**11 - 1
 
 
-class TableLedger(ArrivalMarks):
-    """Implements `RunLedger` on five tables."""
+class TableLedger(ArrivalTables, ArrivalMarks):
+    """Implements `RunLedger`."""
 
     def __init__(self, tables: Tables) -> None:
-        super().__init__(tables.table("marks"))
-        self._arrivals = tables.table("arrivals")
-        self._pending = tables.table("pending")
+        ArrivalTables.__init__(self, tables)
+        ArrivalMarks.__init__(self, tables.table("marks"))
         self._runs = tables.table("runs")
         self._open = tables.table("open")
-
-    def record_arrival(self, arrival: Arrival) -> tuple[Entry[Arrival], HeldArrival | None, bool]:
-        """Return the arrival's entry, its index row if it is held, and whether this call made it."""
-        partition, key = _place_of(arrival.blob)
-        version = self._arrivals.insert(partition, key, arrival_to_row(arrival))
-        if version is not None:
-            entry = Entry(value=arrival, version=version)
-        else:
-            entry = self._count_redelivery(partition, key, arrival)
-        # A first delivery may have died between the row and its index row, so a redelivery writes it again.
-        held = self._index(entry) if entry.value.state is ArrivalState.HELD else None
-        return entry, held, version is not None
-
-    def _count_redelivery(self, partition: str, key: str, arrival: Arrival) -> Entry[Arrival]:
-        for _ in range(_COUNTING_TRIES):
-            row = self._arrivals.get(partition, key)
-            if row is None:  # retention removed it between the two requests
-                break
-            counted = arrival_from_row(row.values).redelivered(arrival.recorded_at)
-            version = self._arrivals.replace(partition, key, arrival_to_row(counted), row.version)
-            if version is not None:
-                return Entry(value=counted, version=version)
-        raise LedgerConflictError(f"recording {arrival.blob.path!r}", "the entry kept changing")
-
-    def _index(self, entry: Entry[Arrival]) -> HeldArrival:
-        partition, key = _pending_place_of(entry.value)
-        row = {**arrival_to_row(entry.value), "arrival_version": entry.version}
-        return HeldArrival(
-            pipeline=PipelineKey(partition), entry=entry, key=key, index_version=self._pending.put(partition, key, row)
-        )
-
-    def get_arrival(self, blob: BlobVersion) -> Entry[Arrival] | None:
-        """Return what is known of one version of one blob."""
-        row = self._arrivals.get(*_place_of(blob))
-        return None if row is None else _arrival_entry(row)
-
-    def arrivals_of_path(self, account: str, container: str, path: str) -> Sequence[Entry[Arrival]]:
-        """Return every version of one path that ever arrived, in no particular order."""
-        partition, path_hash = _path_place(account, container, path)
-        rows = self._arrivals.query(partition, low=f"{path_hash}.", high=f"{path_hash}/", limit=1000)
-        return [_arrival_entry(row) for row in rows]
-
-    def update_arrival(self, entry: Entry[Arrival], arrival: Arrival) -> Entry[Arrival]:
-        """Return the new entry; one that becomes held, or is moved, is put into the index first."""
-        was_held, is_held = (item.state is ArrivalState.HELD for item in (entry.value, arrival))
-        is_moved = was_held and is_held and _pending_place_of(entry.value) != _pending_place_of(arrival)
-        left = self._pending.get(*_pending_place_of(entry.value)) if is_moved else None
-        if is_held and (is_moved or not was_held):
-            # The index must not let anyone claim the arrival before its own row says that it is held.
-            self._index(Entry(value=arrival, version=_UNKNOWN_VERSION))
-        (updated,) = self.update_arrivals([(entry, arrival)])
-        if updated is None:
-            raise LedgerConflictError(f"arrival {arrival.blob.path!r}", "it changed since it was read")
-        if left is not None:
-            self._pending.delete(left.partition, left.key, left.version)
-        return updated
-
-    def update_arrivals(self, changes: Sequence[tuple[Entry[Arrival], Arrival]]) -> list[Entry[Arrival] | None]:
-        """Return the new entry of each change, None where the entry has moved on."""
-        by_partition: dict[str, list[int]] = {}
-        places = [_place_of(arrival.blob) for _, arrival in changes]
-        for index, (partition, _) in enumerate(places):
-            by_partition.setdefault(partition, []).append(index)
-        updated: list[Entry[Arrival] | None] = [None] * len(changes)
-        for partition, indices in by_partition.items():
-            rows = [(places[at][1], arrival_to_row(changes[at][1]), changes[at][0].version) for at in indices]
-            for at, version in zip(indices, self._arrivals.replace_many(partition, rows), strict=True):
-                updated[at] = None if version is None else Entry(value=changes[at][1], version=version)
-        return updated
-
-    def held_arrivals(
-        self, pipeline: PipelineKey, *, limit: int, consignment: str | None = None
-    ) -> Sequence[HeldArrival]:
-        """Return the oldest rows of the pipeline's index, or of one consignment's, by event time."""
-        held: list[HeldArrival] = []
-        low, high = _pending_bounds(consignment)
-        for row in self._pending.query(pipeline, low=low, high=high, limit=limit):
-            values = dict(row.values)
-            version = str(values.pop("arrival_version"))
-            entry: Entry[Arrival] | None = Entry(value=arrival_from_row(values), version=version)
-            if version == _UNKNOWN_VERSION:
-                entry = self.get_arrival(arrival_from_row(values).blob)
-            if entry is not None:
-                held.append(HeldArrival(pipeline=pipeline, entry=entry, key=row.key, index_version=row.version))
-        return held
-
-    def next_consignment(self, pipeline: PipelineKey, *, after: str) -> tuple[str, str] | None:
-        """Return a place in the index and the consignment that holds arrivals there, the next one after `after`."""
-        for row in self._pending.query(pipeline, low=f"{after}/" if after else _CONSIGNMENTS, limit=1):
-            return row.key.partition(".")[0], arrival_from_row(row.values).consignment
-        return None
-
-    def note_held(self, held: HeldArrival, arrival: Arrival) -> None:
-        """Write a new reason for waiting to the arrival and its index row."""
-        (updated,) = self.update_arrivals([(held.entry, arrival)])
-        if updated is not None:
-            self._index(updated)
-
-    def forget_held(self, held: Sequence[HeldArrival]) -> None:
-        """Remove index rows that are still at their versions."""
-        by_partition: dict[str, list[tuple[str, str]]] = {}
-        for item in held:
-            by_partition.setdefault(item.pipeline, []).append((item.key, item.index_version))
-        for partition, rows in by_partition.items():
-            self._pending.delete_many(partition, rows)
 
     def insert_run(self, run: Run) -> tuple[Entry[Run], bool]:
         """Return the run's entry and whether this call made it; the first writer wins."""
@@ -250,21 +136,6 @@ class TableLedger(ArrivalMarks):
             found += [run for run in window if start <= run.cause.at < end and (where is None or where(run))]
             end, width = start, min(width * 2, _LONGEST_WINDOW)
         return found
-
-    def arrivals(
-        self,
-        pipelines: Sequence[PipelineKey | None],
-        *,
-        since: datetime,
-        until: datetime,
-        limit: int,
-        where: Callable[[Arrival], bool] | None = None,
-    ) -> Sequence[Arrival]:
-        """Return arrivals of these pipelines recorded in [since, until), newest first."""
-        rows = self._arrivals.scan("recorded_at", to_iso(since), limit=_EVERYTHING)
-        found = sorted((arrival_from_row(row.values) for row in rows), key=lambda arrival: arrival.recorded_at)
-        wanted = (arrival for arrival in found[::-1] if arrival.recorded_at < until and arrival.pipeline in pipelines)
-        return [arrival for arrival in wanted if where is None or where(arrival)][:limit]
 
     def claim_request(self, request: ClaimedRequest) -> ClaimedRequest:
         """Return the request that was first made under this id."""
@@ -378,43 +249,6 @@ class TableLedger(ArrivalMarks):
             )
             found.setdefault(alert.id, alert)
         return list(found.values())
-
-
-def _path_place(account: str, container: str, path: str) -> tuple[str, str]:
-    """Return the partition of a path and the first part of its rows' keys."""
-    digest = sha256(path.encode()).hexdigest()
-    return f"{account}.{container}.{digest[0]}", digest[1:41]
-
-
-def _place_of(blob: BlobVersion) -> tuple[str, str]:
-    partition, path_hash = _path_place(blob.account, blob.container, blob.path)
-    return partition, f"{path_hash}.{sha256(blob.etag.encode()).hexdigest()[:24]}"
-
-
-def _pending_place_of(arrival: Arrival) -> tuple[str, str]:
-    if arrival.pipeline is None:
-        raise ValueError(f"arrival {arrival.id!r} has no pipeline to be held for")
-    # Times begin with a digit, so arrivals without a consignment come first, and each consignment's are together.
-    group = f"{_consignment_key(arrival.consignment)}." if arrival.consignment else ""
-    return arrival.pipeline, f"{group}{to_iso(arrival.event_time)}.{arrival.id[:32]}"
-
-
-def _pending_bounds(consignment: str | None) -> tuple[str, str | None]:
-    """Return where arrivals are in their pipeline's index: all, those without a consignment, or one's."""
-    if consignment is None:
-        return "", None
-    if not consignment:
-        return "", _CONSIGNMENTS
-    key = _consignment_key(consignment)
-    return f"{key}.", f"{key}/"  # "/" follows "."
-
-
-def _consignment_key(consignment: str) -> str:
-    return f"{_CONSIGNMENTS}{sha256(consignment.encode()).hexdigest()[:24]}"
-
-
-def _arrival_entry(row: StoredRow) -> Entry[Arrival]:
-    return Entry(value=arrival_from_row(row.values), version=row.version)
 
 
 def _instant(row: StoredRow, name: str) -> datetime:

@@ -1,81 +1,31 @@
 """Reads and writes rows of Table Storage by compare-and-set, one partition at a time."""
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from functions.adapters.azure_errors import azure_errors
 from functions.adapters.storage import StorageAccount
-from functions.core.errors import LedgerUnavailableError
+from functions.adapters.table_port import StoredRow, Table, Tables, Write, WriteKind
+from functions.adapters.table_transactions import Refused, submit
+from functions.core.errors import LedgerConflictError, LedgerUnavailableError
 from functions.core.rows import Row
 
 if TYPE_CHECKING:
     from azure.data.tables import TableClient, TableEntity
 
-__all__ = ["AzureTable", "AzureTables", "StoredRow", "Table", "Tables"]
+__all__ = ["AzureTable", "AzureTables", "StoredRow", "Table", "Tables", "Write", "WriteKind"]
 
 _TRANSACTION_ROWS: Final = 100  # the service's limit for one transaction, which stays within one partition
 _PAGE_ROWS: Final = 1000  # likewise for one page of an answer
-
-
-@dataclass(frozen=True, slots=True)
-class StoredRow:
-    """A row as it was read, and the version that a later write must still find."""
-
-    partition: str
-    key: str
-    values: Mapping[str, object]
-    version: str
-
-
-class Table(Protocol):
-    """One table; every method is one request, except where it says otherwise."""
-
-    def insert(self, partition: str, key: str, values: Row) -> str | None:
-        """Return the new row's version, or None if the key is taken."""
-        ...
-
-    def put(self, partition: str, key: str, values: Row) -> str:
-        """Write a row whatever is there; return its version."""
-        ...
-
-    def replace(self, partition: str, key: str, values: Row, version: str) -> str | None:
-        """Return the row's new version, or None if it is not at `version` any more."""
-        ...
-
-    def replace_many(self, partition: str, changes: Sequence[tuple[str, Row, str]]) -> list[str | None]:
-        """Replace many rows of one partition, a hundred a request; None for each row that was not at its version."""
-        ...
-
-    def delete(self, partition: str, key: str, version: str | None = None) -> None:
-        """Delete a row if it is there; with a version, only that one."""
-        ...
-
-    def delete_many(self, partition: str, rows: Sequence[tuple[str, str]]) -> None:
-        """Delete rows of one partition that are still at their versions, a hundred a request."""
-        ...
-
-    def get(self, partition: str, key: str) -> StoredRow | None:
-        """Return a row, or None."""
-        ...
-
-    def query(self, partition: str, *, low: str = "", high: str | None = None, limit: int) -> Iterator[StoredRow]:
-        """Yield rows of one partition with low <= key < high, in the order of their keys, a thousand a request."""
-        ...
-
-    def scan(self, column: str, low: str, *, limit: int) -> Iterator[StoredRow]:
-        """Yield rows of every partition whose text column is at least `low`; reads the whole table: for people only."""
-        ...
-
-
-class Tables(Protocol):
-    """The tables of one ledger."""
-
-    def table(self, name: str) -> Table:
-        """Return one table."""
-        ...
+_TRANSACTION_CHARACTERS: Final = 600_000  # the limit is 4 MiB, and a character is written as six bytes at most
+_ROW_CHARACTERS: Final = 1000  # of what each row adds to a request beside its values
+_CONDITIONS: Final = frozenset({404, 409, 412})  # no row or table, a taken key, another version
+_REFUSALS: Final = 3  # so many rows are taken out of a transaction one after another, then each goes by itself
+_GETS_AT_A_TIME: Final = 8
 
 
 class AzureTables:
@@ -109,6 +59,16 @@ class AzureTable:
         answer = self._write(lambda table: table.create_entity(entity), makes_table=True)
         return None if answer is None else _version_in(answer)
 
+    def insert_or_get(self, partition: str, key: str, values: Row) -> str | StoredRow:
+        """Return the new row's version, or the row that has the key already."""
+        version = self.insert(partition, key, values)
+        if version is not None:
+            return version
+        row = self.get(partition, key)
+        if row is None:
+            raise LedgerConflictError(f"inserting into {self._name}", "the row was there and is gone")
+        return row
+
     def put(self, partition: str, key: str, values: Row) -> str:
         """Write a row whatever is there; return its version."""
         from azure.data.tables import UpdateMode
@@ -131,29 +91,6 @@ class AzureTable:
         )
         return None if answer is None else _version_in(answer)
 
-    def replace_many(self, partition: str, changes: Sequence[tuple[str, Row, str]]) -> list[str | None]:
-        """Replace many rows of one partition; a chunk in which one row has moved on is repeated row by row."""
-        from azure.core import MatchConditions
-        from azure.data.tables import UpdateMode
-
-        versions: list[str | None] = []
-        for start in range(0, len(changes), _TRANSACTION_ROWS):
-            chunk = changes[start : start + _TRANSACTION_ROWS]
-            operations = [
-                (
-                    "update",
-                    _entity(partition, key, values),
-                    {"mode": UpdateMode.REPLACE, "etag": version, "match_condition": MatchConditions.IfNotModified},
-                )
-                for key, values, version in chunk
-            ]
-            answers = self._transact(operations) if len(chunk) > 1 else None
-            if answers is not None:
-                versions += [_version_in(answer) for answer in answers]
-            else:
-                versions += [self.replace(partition, key, values, version) for key, values, version in chunk]
-        return versions
-
     def delete(self, partition: str, key: str, version: str | None = None) -> None:
         """Delete a row if it is there; with a version, only that one."""
         from azure.core import MatchConditions
@@ -168,23 +105,41 @@ class AzureTable:
 
         self._write(request)
 
-    def delete_many(self, partition: str, rows: Sequence[tuple[str, str]]) -> None:
-        """Delete rows of one partition that are still at their versions."""
-        from azure.core import MatchConditions
+    def write_many(self, partition: str, writes: Sequence[Write]) -> list[str | None]:
+        """Do writes of different rows of one partition, a hundred a request."""
+        versions: list[str | None] = []
+        for chunk in _chunks(writes):
+            versions += self._write_chunk(partition, chunk)
+        return versions
 
-        for start in range(0, len(rows), _TRANSACTION_ROWS):
-            chunk = rows[start : start + _TRANSACTION_ROWS]
-            operations = [
-                (
-                    "delete",
-                    {"PartitionKey": partition, "RowKey": key},
-                    {"etag": version, "match_condition": MatchConditions.IfNotModified},
-                )
-                for key, version in chunk
-            ]
-            if len(chunk) == 1 or self._transact(operations) is None:
-                for key, version in chunk:
-                    self.delete(partition, key, version)
+    def _write_chunk(self, partition: str, writes: Sequence[Write]) -> list[str | None]:
+        """Do the writes in one transaction; a row that is refused is tried by itself, and the others again."""
+        versions: dict[str, str | None] = {}
+        left = list(writes)
+        for _ in range(_REFUSALS):
+            if len(left) < 2:  # noqa: PLR2004 - one write needs no transaction
+                break
+            answers = self._transact(partition, left)
+            if not isinstance(answers, int):
+                versions |= {write.key: version for write, version in zip(left, answers, strict=True)}
+                left = []
+                break
+            refused = left.pop(min(answers, len(left) - 1))
+            versions[refused.key] = self._write_one(partition, refused)
+        versions |= {write.key: self._write_one(partition, write) for write in left}
+        return [versions[write.key] for write in writes]
+
+    def _write_one(self, partition: str, write: Write) -> str | None:
+        match write.kind:
+            case WriteKind.INSERT:
+                return self.insert(partition, write.key, write.values)
+            case WriteKind.PUT:
+                return self.put(partition, write.key, write.values)
+            case WriteKind.REPLACE:
+                return self.replace(partition, write.key, write.values, write.version or "")
+            case WriteKind.DELETE:
+                self.delete(partition, write.key, write.version)
+                return None
 
     def get(self, partition: str, key: str) -> StoredRow | None:
         """Return a row, or None."""
@@ -196,6 +151,13 @@ class AzureTable:
             except ResourceNotFoundError:
                 return None
 
+    def get_many(self, places: Sequence[tuple[str, str]]) -> list[StoredRow | None]:
+        """Return the row of each partition and key, or None; a few requests at a time."""
+        if len(places) < 2:  # noqa: PLR2004 - one row needs no threads
+            return [self.get(*place) for place in places]
+        with ThreadPoolExecutor(min(_GETS_AT_A_TIME, len(places)), thread_name_prefix="get_many") as pool:
+            return list(pool.map(lambda place: self.get(*place), places))
+
     def query(self, partition: str, *, low: str = "", high: str | None = None, limit: int) -> Iterator[StoredRow]:
         """Yield rows of one partition with low <= key < high, in the order of their keys."""
         condition = "PartitionKey eq @partition and RowKey ge @low"
@@ -205,9 +167,20 @@ class AzureTable:
             parameters["high"] = high
         yield from self._select(condition, parameters, limit)
 
-    def scan(self, column: str, low: str, *, limit: int) -> Iterator[StoredRow]:
-        """Yield rows of every partition whose text column is at least `low`."""
-        yield from self._select(f"{column} ge @low", {"low": low}, limit)
+    def page(self, continuation: str | None, *, limit: int) -> tuple[list[StoredRow], str | None]:
+        """Return rows of all partitions, in order, and what continues after them, None at the end."""
+        from azure.core.exceptions import ResourceNotFoundError
+
+        with azure_errors(f"reading from {self._name}", LedgerUnavailableError):
+            pages = self._table.list_entities(results_per_page=min(limit, _PAGE_ROWS)).by_page(
+                continuation_token=None if continuation is None else json.loads(continuation)
+            )
+            try:
+                rows = [_stored(entity) for entity in next(pages, ())]
+            except ResourceNotFoundError:
+                return [], None
+            token = pages.continuation_token  # type: ignore[attr-defined] # of the SDK's page iterator
+        return rows, json.dumps(token) if token else None
 
     def _select(self, condition: str, parameters: dict[str, str], limit: int) -> Iterator[StoredRow]:
         from azure.core.exceptions import ResourceNotFoundError
@@ -252,16 +225,25 @@ class AzureTable:
             except ResourceExistsError:
                 return None
 
-    def _transact(self, operations: Sequence[Any]) -> Sequence[Mapping[str, Any]] | None:
-        """Return the answers to all operations, or None if the condition of one did not hold: then none was done."""
+    def _transact(self, partition: str, writes: Sequence[Write]) -> Sequence[str] | int:
+        """Return the new version of each row, or which write was refused: then none was done.
+
+        A table that is not there yet refuses the first one, whose own write then makes it.
+        """
         from azure.core.exceptions import HttpResponseError
 
         with azure_errors(f"writing to {self._name}", LedgerUnavailableError):
             try:
-                return self._table.submit_transaction(operations)
+                return submit(self._storage.table_requests, self._storage.tables.url, self._name, partition, writes)
+            except Refused as refused:
+                if refused.status in _CONDITIONS:
+                    return refused.index
+                error = HttpResponseError(refused.text)
+                error.status_code = refused.status
+                raise error from refused
             except HttpResponseError as error:
-                if error.status_code in {404, 409, 412}:
-                    return None
+                if error.status_code in _CONDITIONS:
+                    return 0
                 raise
 
     def _make(self) -> None:
@@ -269,6 +251,21 @@ class AzureTable:
 
         with suppress(ResourceExistsError):  # another worker was first
             self._table.create_table()
+
+
+def _chunks(writes: Sequence[Write]) -> Iterator[Sequence[Write]]:
+    """Yield the writes in parts that one transaction takes."""
+    chunk: list[Write] = []
+    size = 0
+    for write in writes:
+        characters = _ROW_CHARACTERS + sum(len(value) for value in write.values.values() if isinstance(value, str))
+        if chunk and (len(chunk) == _TRANSACTION_ROWS or size + characters > _TRANSACTION_CHARACTERS):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(write)
+        size += characters
+    if chunk:
+        yield chunk
 
 
 def _entity(partition: str, key: str, values: Row) -> dict[str, Any]:

@@ -13,9 +13,10 @@ from functions.core.reading import Reader, to_iso
 from functions.core.rows import unpack_row
 from functions.core.stalled import StalledEvent
 
-__all__ = ["SCHEMA_VERSION", "RowFields", "attempts_to_text", "history_to_text", "to_text"]
+__all__ = ["READABLE_VERSIONS", "SCHEMA_VERSION", "RowFields", "attempts_to_text", "history_to_text", "to_text"]
 
-SCHEMA_VERSION = 1  # of both tables' rows; a row of a later version is refused rather than misread
+SCHEMA_VERSION = 2  # of both tables' rows; a row of a later version is refused rather than misread
+READABLE_VERSIONS = (1, 2)  # a row of the release before is read as it is, and written as this release does
 
 
 def to_text(value: object) -> str:
@@ -51,7 +52,9 @@ class RowFields:
     def __init__(self, row: Mapping[str, object], what: str) -> None:
         self.problems: list[Problem] = []
         self._root = Reader(unpack_row(row), what, self.problems)
-        self.reader("schema").constant(SCHEMA_VERSION)
+        schema = self.reader("schema")
+        if schema.value not in READABLE_VERSIONS or isinstance(schema.value, bool):
+            schema.refuse(f"one of {', '.join(map(str, READABLE_VERSIONS))}")
 
     def build[T](self, make: Callable[[], T]) -> T:
         """Return what `make` makes of the columns; raises InvalidDocumentError if any of them is wrong."""

@@ -48,8 +48,13 @@ class Arrived:
     differences: tuple[str, ...] = ()  # from what an earlier delivery said of the same ETag
 
 
-def arrive(plane: ControlPlane, message: str | bytes) -> Arrived:
+def arrive(plane: ControlPlane, message: str | bytes, *, is_first_try: bool = False) -> Arrived:
     """Record the event in a message and start, hold or ignore what it brings.
+
+    Args:
+        plane: The control plane.
+        message: The event as Event Grid wrote it into the queue.
+        is_first_try: Whether this very message was never handled before, so that nothing can be half done by it.
 
     Raises:
         InvalidEventError: The message is no blob event; the host moves it to the poison queue, from where it is
@@ -62,7 +67,7 @@ def arrive(plane: ControlPlane, message: str | bytes) -> Arrived:
             known, sequencer = _look_up(plane, event), event.sequencer
         else:
             known, sequencer = event, event.blob.sequencer
-        arrived = _record(plane, known, sequencer, span.traceparent)
+        arrived = _record(plane, known, sequencer, span.traceparent, is_first_try=is_first_try)
         _describe(span, arrived)
         if arrived.differences:
             plane.telemetry.alert(
@@ -91,7 +96,7 @@ def arrive_without_event(plane: ControlPlane, stored: StoredBlob, traceparent: s
     decision = decide(event, plane.pipelines, bare_situation(plane))
     if isinstance(decision, Skip) and decision.reason is not SkipReason.SEAL:
         return None
-    return _record(plane, event, None, traceparent)
+    return _record(plane, event, None, traceparent, is_first_try=False)
 
 
 def _describe(span: SpanHandle, arrived: Arrived) -> None:
@@ -142,20 +147,25 @@ def _look_up(plane: ControlPlane, event: BlobRenamed) -> BlobCreated | OtherBlob
 
 
 def _record(
-    plane: ControlPlane, event: BlobCreated | OtherBlobEvent, sequencer: str | None, traceparent: str
+    plane: ControlPlane,
+    event: BlobCreated | OtherBlobEvent,
+    sequencer: str | None,
+    traceparent: str,
+    *,
+    is_first_try: bool,
 ) -> Arrived:
     decision = decide(event, plane.pipelines, bare_situation(plane))
     match decision:
         case Skip():
             state = ArrivalState.SEAL if decision.reason is SkipReason.SEAL else ArrivalState.IGNORED
             wanted = _arrival_of(plane, event, state, traceparent, decision)
-            entry, _, is_new = plane.ledger.record_arrival(wanted)
+            entry, _, is_new = plane.ledger.record_arrival(wanted, is_first_try=is_first_try)
             entry, what = _note(plane, entry, wanted, is_new=is_new), str(decision)
             if entry.value.state is ArrivalState.SEAL:
                 _look_again(plane, entry.value)
         case Hold():
             wanted = _arrival_of(plane, event, ArrivalState.HELD, traceparent, decision)
-            entry, held, is_new = plane.ledger.record_arrival(wanted)
+            entry, held, is_new = plane.ledger.record_arrival(wanted, is_first_try=is_first_try)
             recorded, entry = entry, _note(plane, entry, wanted, is_new=is_new)
             if recorded.value.state is ArrivalState.IGNORED and entry.value.state is ArrivalState.HELD:
                 what = _look_again(plane, entry.value)
@@ -248,7 +258,7 @@ def _supersede_older(plane: ControlPlane, held: HeldArrival, sequencer: str | No
     Each version looks after it is recorded, so of two that arrive together at least the later writer sees both.
     """
     blob = held.entry.value.blob
-    if sequencer is None:
+    if sequencer is None or not held.is_known_path:
         return None
     versions = plane.ledger.arrivals_of_path(blob.account, blob.container, blob.path)
     for other in versions:

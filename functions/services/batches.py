@@ -156,14 +156,15 @@ def _claim(plane: ControlPlane, run_id: RunId, held: Sequence[HeldArrival]) -> _
         now = plane.clock.now()
         to_claim = [(item, entry) for item, entry in waiting if claims.sort_in(item, entry)]
         written = plane.ledger.update_arrivals([(entry, entry.value.assign(run_id, now)) for _, entry in to_claim])
-        waiting = []
+        lost: list[HeldArrival] = []
         for (item, _), claimed in zip(to_claim, written, strict=True):
             if claimed is not None:
                 claims.mine[claimed.value.id] = (item, claimed)
-            elif (current := plane.ledger.get_arrival(item.entry.value.blob)) is not None:
-                waiting.append((item, current))
             else:
-                claims.gone.append(item)
+                lost.append(item)
+        current = plane.ledger.get_arrivals([item.entry.value.blob for item in lost])
+        waiting = [(item, entry) for item, entry in zip(lost, current, strict=True) if entry is not None]
+        claims.gone += [item for item, entry in zip(lost, current, strict=True) if entry is None]
         if not waiting:
             return claims
     raise LedgerConflictError(f"{len(waiting)} arrivals", "they kept changing")

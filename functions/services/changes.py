@@ -45,7 +45,7 @@ def change_arrivals(ledger: RunLedger, blobs: Iterable[BlobVersion], change: Cal
     for start in range(0, len(waiting), _CHUNK):
         left: Sequence[BlobVersion] = waiting[start : start + _CHUNK]
         for _ in range(_TRIES):
-            entries = [entry for blob in left if (entry := ledger.get_arrival(blob)) is not None]
+            entries = [entry for entry in ledger.get_arrivals(left) if entry is not None]
             changes = [(entry, changed) for entry in entries if (changed := change(entry.value)) != entry.value]
             written = ledger.update_arrivals(changes)
             left = [changed.blob for (_, changed), entry in zip(changes, written, strict=True) if entry is None]

@@ -8,13 +8,14 @@ from functions.core.pipelines import Pipeline
 from functions.core.reasons import HoldReason
 from functions.services.batches import is_any_held, start_batch
 from functions.services.consignments import close_consignment
-from functions.services.plane import ControlPlane, Done, Progress, Wait, wake_dispatcher
+from functions.services.plane import ControlPlane, Done, Progress, Wait, the_only_look, wake_dispatcher
 from functions.services.telling import is_told, tell_held
 from functions.services.turnstile import is_kept_out
 
 __all__ = ["close_pipeline_batch"]
 
 _CONSIGNMENTS_A_WALK: Final = 25
+_LOOK_AFTER_ANOTHER_S: Final = 1.0
 _RECONCILER_IS_BACK_S: Final = 60.0
 
 
@@ -30,6 +31,13 @@ def close_pipeline_batch(plane: ControlPlane, key: PipelineKey, consignment: str
         if not is_told(plane, key, refusal) and is_any_held(plane, plane.ledger.held_arrivals(key, limit=100)):
             tell_held(plane, key, refusal)
         return Done(what=refusal.reason.value)
+    with the_only_look(plane, key) as is_only:
+        if not is_only:
+            return Wait(why="another look is under way", seconds=_LOOK_AFTER_ANOTHER_S)
+        return _look(plane, pipeline, consignment)
+
+
+def _look(plane: ControlPlane, pipeline: Pipeline, consignment: str) -> Progress:
     if not pipeline.readiness.has_consignments:
         return _close_window(plane, pipeline, consignment=None)
     if consignment:

@@ -1,7 +1,7 @@
 """Ends attempts: asks Databricks, checks the proof, writes the end down, announces it."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from functions.core.alerts import AlertKind
@@ -29,7 +29,6 @@ _CONFIRM_S: Final = 2.0  # a notebook that has reported is at its last cell
 _CANCELLED_S: Final = 5.0
 _WATCH_S: Final = 30.0
 _NEXT_ATTEMPT_S: Final = 15.0
-_EVERYTHING: Final = 10_000_000
 
 
 def settle_run(plane: ControlPlane, entry: Entry[Run]) -> Progress:
@@ -176,11 +175,8 @@ def _mark_arrivals(plane: ControlPlane, run: Run, event: CompletionEvent, manife
 
     if manifest is not None:
         blobs = [file.blob for file in manifest.files if file.arrival_id is not None]
-    else:  # it was lost: a scan, which is slow and finds them all the same
-        recorded = plane.ledger.arrivals(
-            [run.pipeline], since=datetime(1970, 1, 1, tzinfo=UTC), until=now + timedelta(days=1), limit=_EVERYTHING
-        )
-        blobs = [arrival.blob for arrival in recorded if arrival.run_id == run.id or arrival.id in run.arrivals]
+    else:  # it was lost
+        blobs = list(plane.ledger.arrivals_of_run(run))
     change_arrivals(plane.ledger, blobs, mark)
 
 

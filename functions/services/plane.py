@@ -1,5 +1,8 @@
 """Gathers the configuration and the ports that every service needs."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -24,7 +27,7 @@ from functions.ports import (
     WorkQueue,
 )
 
-__all__ = ["ControlPlane", "Done", "Progress", "Wait", "wake_dispatcher"]
+__all__ = ["ControlPlane", "Done", "Progress", "Wait", "the_only_look", "wake_dispatcher"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,8 @@ class ControlPlane:
     are_roles_required: bool = False  # whether callers over HTTP need an app role, as App Service says who they are
     # When this process last asked for each pipeline to be looked at: a hint that saves messages, never an authority.
     wake_ups: dict[tuple[PipelineKey, str], datetime] = field(default_factory=dict[tuple[PipelineKey, str], datetime])
+    looks: set[PipelineKey] = field(default_factory=set[PipelineKey])  # at whose held arrivals someone here looks now
+    lock: threading.Lock = field(default_factory=threading.Lock)  # of the two above; never held during a call
     # How the turnstile looked when this process last saw it, and when that was: likewise a hint, under the key "".
     turnstile: dict[str, tuple[datetime, Entry[Turnstile]]] = field(
         default_factory=dict[str, tuple[datetime, Entry[Turnstile]]]
@@ -85,11 +90,36 @@ def wake_dispatcher(
     """
     now, key = plane.clock.now(), (pipeline, consignment)
     due = now + timedelta(seconds=after_s)
-    known = plane.wake_ups.get(key)
-    if known is not None and now < known <= due:
-        return
+    with plane.lock:  # in a storm, all threads of a worker come here at once
+        known = plane.wake_ups.get(key)
+        if known is not None and now < known <= due:
+            return
+        if len(plane.wake_ups) >= _WAKE_UPS_KEPT:
+            plane.wake_ups.clear()  # hints only: at worst a message too many
+        plane.wake_ups[key] = due
     item = WorkItem(kind=WorkKind.CLOSE_BATCH, pipeline=pipeline, traceparent=traceparent, consignment=consignment)
-    plane.queue.enqueue(item, delay=due - now)
-    if len(plane.wake_ups) >= _WAKE_UPS_KEPT:
-        plane.wake_ups.clear()  # hints only: at worst a message too many
-    plane.wake_ups[key] = due
+    try:
+        plane.queue.enqueue(item, delay=due - now)
+    except BaseException:
+        with plane.lock:
+            plane.wake_ups.pop(key, None)  # nobody may rely on it
+        raise
+
+
+@contextmanager
+def the_only_look(plane: ControlPlane, pipeline: PipelineKey) -> Iterator[bool]:
+    """Say whether nobody else in this process looks at the pipeline's held arrivals; then nobody does meanwhile.
+
+    Two who look read the same arrivals twice and take claims from each other. That is a waste, not a mistake: other
+    processes may look at the same time.
+    """
+    with plane.lock:
+        is_only = pipeline not in plane.looks
+        if is_only:
+            plane.looks.add(pipeline)
+    try:
+        yield is_only
+    finally:
+        if is_only:
+            with plane.lock:
+                plane.looks.discard(pipeline)

@@ -30,7 +30,8 @@ def queue_functions(settings: Settings) -> func.Blueprint:
 
         plane = control_plane()
         plane = replace(plane, queue=HandOffQueue(handoff, plane.queue))
-        _receive("arrivals", message, lambda body: arrive(plane, body))
+        is_first_try = message.dequeue_count == 1
+        _receive("arrivals", message, lambda body: arrive(plane, body, is_first_try=is_first_try))
 
     @blueprint.function_name("dispatch")
     @blueprint.queue_trigger(arg_name="message", queue_name=settings.dispatch_queue, connection=_CONNECTION)

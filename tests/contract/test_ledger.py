@@ -45,6 +45,7 @@ from tests.support.in_memory import InMemoryTables
 from tests.support.storage_ports import fresh_name, storage_of
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+BEFORE, AFTER = NOON - timedelta(1), NOON + timedelta(1)
 PIPELINE = PipelineKey("flight_delay_scoring")
 
 
@@ -286,8 +287,120 @@ def test_arrivals_are_listed_newest_first_since_a_time(ledger: TableLedger) -> N
         ledger.record_arrival(make_arrival(make_blob(name), at=NOON + timedelta(minutes=minute)))
 
     found = ledger.arrivals([PIPELINE], since=NOON + timedelta(minutes=1), until=NOON + timedelta(1), limit=10)
+    before = ledger.arrivals([PIPELINE], since=NOON, until=NOON + timedelta(minutes=2), limit=1)
 
     assert [arrival.blob.path for arrival in found] == ["flights/new/c", "flights/new/b"]
+    assert [arrival.blob.path for arrival in before] == ["flights/new/b"]
+
+
+def test_arrivals_of_several_pipelines_and_of_none_are_listed_in_one_order(ledger: TableLedger) -> None:
+    for minute, name in ((0, "a"), (1, "b"), (2, "c")):
+        state = ArrivalState.IGNORED if name == "b" else ArrivalState.HELD
+        ledger.record_arrival(make_arrival(make_blob(name), state=state, at=NOON + timedelta(minutes=minute)))
+
+    everything = ledger.arrivals([PIPELINE, None, PipelineKey("another")], limit=10, since=BEFORE, until=AFTER)
+    unwanted = ledger.arrivals([None], limit=10, since=BEFORE, until=AFTER)
+    chosen = ledger.arrivals(
+        [PIPELINE], limit=1, where=lambda arrival: arrival.blob.path.endswith("a"), since=BEFORE, until=AFTER
+    )
+
+    assert [arrival.blob.path[-1] for arrival in everything] == ["c", "b", "a"]
+    assert [arrival.blob.path[-1] for arrival in unwanted] == ["b"]
+    assert [arrival.blob.path[-1] for arrival in chosen] == ["a"]
+
+
+def test_arrivals_are_listed_across_months_and_more_than_one_reading(ledger: TableLedger) -> None:
+    new_year = datetime(2026, 1, 1, tzinfo=UTC)
+    for index in range(-3, 120):
+        ledger.record_arrival(make_arrival(make_blob(f"{index}"), at=new_year + timedelta(seconds=index)))
+
+    found = ledger.arrivals([PIPELINE], since=new_year - timedelta(seconds=2), until=NOON, limit=1000)
+
+    names = [arrival.blob.path.rpartition("/")[2] for arrival in found]
+    assert names == [f"{index}" for index in range(119, -3, -1)]
+
+
+def test_an_arrival_that_was_given_to_another_pipeline_is_listed_as_its_own_once(ledger: TableLedger) -> None:
+    entry, _, _ = ledger.record_arrival(make_arrival(state=ArrivalState.IGNORED))
+    ledger.update_arrival(entry, entry.value.replay(PIPELINE, NOON, "a person mended the route"))
+
+    both = ledger.arrivals([PIPELINE, None], limit=10, since=BEFORE, until=AFTER)
+    nobodys = ledger.arrivals([None], limit=10, since=BEFORE, until=AFTER)
+
+    assert [arrival.pipeline for arrival in both] == [PIPELINE]
+    assert nobodys == []
+
+
+def test_the_arrivals_of_a_run_are_found_without_its_manifest(ledger: TableLedger) -> None:
+    run = replace(make_run(), arrival_count=2)
+    for name in ("a", "b", "c"):
+        entry, _, _ = ledger.record_arrival(make_arrival(make_blob(name)))
+        if name != "c":
+            ledger.update_arrival(entry, entry.value.assign(run.id, NOON))
+
+    found = ledger.arrivals_of_run(run)
+
+    assert sorted(blob.path[-1] for blob in found) == ["a", "b"]
+
+
+def test_many_arrivals_are_read_at_once(ledger: TableLedger) -> None:
+    first, _, _ = ledger.record_arrival(make_arrival(make_blob("a")))
+
+    found = ledger.get_arrivals([make_blob("none"), make_blob("a")])
+
+    assert found == [None, first]
+
+
+def test_a_redelivery_leaves_the_entry_at_its_version(ledger: TableLedger) -> None:
+    """A storm of repeats does not get into the way of the dispatcher, which claims what it read before."""
+    first, held, _ = ledger.record_arrival(make_arrival())
+    ledger.record_arrival(make_arrival(), is_first_try=True)
+
+    (claimed,) = ledger.update_arrivals([(first, first.value.assign(RunId("run-a"), NOON))])
+
+    assert held is not None
+    assert claimed is not None
+    known = ledger.get_arrival(make_blob())
+    assert known is not None
+    assert (known.value.state, known.value.deliveries) == (ArrivalState.ASSIGNED, 2)
+
+
+def test_a_write_does_not_count_redeliveries_twice(ledger: TableLedger) -> None:
+    for _ in range(3):
+        ledger.record_arrival(make_arrival())
+    known = ledger.get_arrival(make_blob())
+    assert known is not None
+
+    written = ledger.update_arrival(known, known.value.assign(RunId("run-a"), NOON))
+    ledger.update_arrival(written, written.value.mark_scored(RunId("run-a"), NOON))
+
+    (entry,) = ledger.arrivals_of_path("tidegatelocal", "input", "flights/new/2013-07.parquet")
+    assert (entry.value.state, entry.value.deliveries) == (ArrivalState.SCORED, 3)
+
+
+def test_another_message_of_a_young_arrival_leaves_it_to_the_first(ledger: TableLedger) -> None:
+    """The first one's message comes back if it died; a later try of any message looks after the index itself."""
+    _, first, _ = ledger.record_arrival(make_arrival(), is_first_try=True)
+    _, second, _ = ledger.record_arrival(make_arrival(at=NOON + timedelta(minutes=1)), is_first_try=True)
+    _, late, _ = ledger.record_arrival(make_arrival(at=NOON + timedelta(minutes=5)), is_first_try=True)
+    _, again, _ = ledger.record_arrival(make_arrival(at=NOON + timedelta(minutes=1)))
+
+    assert first is not None
+    assert second is None
+    assert late is not None
+    assert again is not None
+
+
+def test_a_new_version_of_a_known_path_says_so(ledger: TableLedger) -> None:
+    """Only then the other versions are read, to supersede what is older."""
+    _, first, _ = ledger.record_arrival(make_arrival(make_blob("a", etag="0x1")))
+    _, other, _ = ledger.record_arrival(make_arrival(make_blob("b", etag="0x1")))
+    _, newer, _ = ledger.record_arrival(make_arrival(make_blob("a", etag="0x2")))
+
+    assert first is not None
+    assert other is not None
+    assert newer is not None
+    assert (first.is_known_path, other.is_known_path, newer.is_known_path) == (False, False, True)
 
 
 def test_a_request_keeps_the_time_of_its_first_claim(ledger: TableLedger) -> None:

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from functions.adapters.table_operations import TableOperations
@@ -225,8 +225,13 @@ class World:
         return next(arrival for arrival in self.arrivals() if arrival.id == arrival_id_of(blob))
 
     def arrivals(self) -> list[Arrival]:
-        """Return every arrival, in no particular order."""
-        return [arrival_from_row(values) for values, _ in self.tables.rows["arrivals"].values()]
+        """Return every arrival with its deliveries counted, in no particular order."""
+        found: list[Arrival] = []
+        for (partition, key), (values, _) in self.tables.rows["arrivals"].items():
+            arrival = arrival_from_row(values)
+            again = [row for of, row in self.tables.rows["redeliveries"] if of == partition and row.startswith(key)]
+            found.append(replace(arrival, deliveries=arrival.deliveries + len(again)))
+        return found
 
     def runs(self) -> list[Run]:
         """Return every run, oldest cause first."""

@@ -9,6 +9,7 @@ import json
 import math
 import re
 import threading
+from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from functions.adapters.table_ledger import TableLedger
-from functions.adapters.tables import StoredRow
+from functions.adapters.table_port import StoredRow, Write, WriteKind
 from functions.core.announcements import Announcement
 from functions.core.completion import CompletionEvent
 from functions.core.databricks_states import RunStatus, status_of
@@ -24,6 +25,7 @@ from functions.core.errors import (
     AmbiguousJobError,
     ContinuationLostError,
     InvalidDocumentError,
+    LedgerConflictError,
     NotFoundError,
     Problem,
     RunRejectedError,
@@ -100,6 +102,35 @@ class FixedClock:
         self._now += delta
 
 
+class _SortedKeys:
+    """The keys of one partition, kept in order at a cost that bears a million of them."""
+
+    def __init__(self) -> None:
+        self._sorted: list[str] = []
+        self._added: list[str] = []
+
+    def add(self, key: str) -> None:
+        self._added.append(key)
+
+    def remove(self, key: str) -> None:
+        del self._all()[bisect_left(self._sorted, key)]
+
+    def between(self, low: str, high: str | None, limit: int) -> list[str]:
+        """Return the first keys with low <= key < high."""
+        keys = self._all()
+        start = bisect_left(keys, low)
+        return keys[start : min(start + limit, len(keys) if high is None else bisect_left(keys, high))]
+
+    def _all(self) -> list[str]:
+        if len(self._added) > 64:
+            self._sorted = sorted(self._sorted + self._added)
+        else:
+            for key in self._added:
+                insort(self._sorted, key)
+        self._added = []
+        return self._sorted
+
+
 class InMemoryTables:
     """Implements `Tables`; `partitions` says which partitions each call touched."""
 
@@ -108,6 +139,7 @@ class InMemoryTables:
         self.partitions: Counter[tuple[str, str]] = Counter()
         self.rows: dict[str, dict[tuple[str, str], tuple[Row, str]]] = {}
         self.on_write: Callable[[str, str, Row | None, Row], object] | None = None  # table, key, old row, new row
+        self.keys: dict[tuple[str, str], _SortedKeys] = {}
         self._versions = itertools.count(1)
         self._lock = threading.RLock()
 
@@ -126,6 +158,11 @@ class InMemoryTables:
             yield self.rows[table]
         self.calls.faults.after(name)
 
+    def restore(self, table: str, partition: str, key: str, values: Row, version: str) -> None:
+        """Put a row there as an earlier process left it."""
+        self.rows.setdefault(table, {})[partition, key] = (values, version)
+        self.keys.setdefault((table, partition), _SortedKeys()).add(key)
+
     def next_version(self) -> str:
         return f"v{next(self._versions)}"
 
@@ -139,7 +176,16 @@ class InMemoryTable:
 
     def insert(self, partition: str, key: str, values: Row) -> str | None:
         with self._tables.touch(self._name, "insert", partition) as rows:
-            return None if (partition, key) in rows else self._set(rows, partition, key, values)
+            return self._do(rows, partition, Write.insert(key, values))
+
+    def insert_or_get(self, partition: str, key: str, values: Row) -> str | StoredRow:
+        version = self.insert(partition, key, values)
+        if version is not None:
+            return version
+        row = self.get(partition, key)
+        if row is None:
+            raise LedgerConflictError(f"inserting {key!r}", "the row was there and is gone")
+        return row
 
     def put(self, partition: str, key: str, values: Row) -> str:
         with self._tables.touch(self._name, "put", partition) as rows:
@@ -147,48 +193,83 @@ class InMemoryTable:
 
     def replace(self, partition: str, key: str, values: Row, version: str) -> str | None:
         with self._tables.touch(self._name, "replace", partition) as rows:
-            is_current = (partition, key) in rows and rows[partition, key][1] == version
-            return self._set(rows, partition, key, values) if is_current else None
-
-    def replace_many(self, partition: str, changes: Sequence[tuple[str, Row, str]]) -> list[str | None]:
-        return [self.replace(partition, key, values, version) for key, values, version in changes]
+            return self._do(rows, partition, Write.replace(key, values, version))
 
     def delete(self, partition: str, key: str, version: str | None = None) -> None:
         with self._tables.touch(self._name, "delete", partition) as rows:
-            if (partition, key) in rows and version in {None, rows[partition, key][1]}:
-                del rows[partition, key]
+            self._do(rows, partition, Write.delete(key, version))
 
-    def delete_many(self, partition: str, rows: Sequence[tuple[str, str]]) -> None:
-        for key, version in rows:
-            self.delete(partition, key, version)
+    def write_many(self, partition: str, writes: Sequence[Write]) -> list[str | None]:
+        versions: list[str | None] = []
+        for start in range(0, len(writes), 100):
+            versions += self._write_chunk(partition, writes[start : start + 100])
+        return versions
+
+    def _write_chunk(self, partition: str, writes: Sequence[Write]) -> list[str | None]:
+        if len(writes) > 1:
+            with self._tables.touch(self._name, "transact", partition) as rows:
+                if len({write.key for write in writes}) < len(writes):
+                    raise AssertionError("the service refuses a transaction with one row twice")
+                if all(self._holds(rows, partition, write) for write in writes):
+                    return [self._do(rows, partition, write) for write in writes]
+        return [self._write_one(partition, write) for write in writes]
+
+    def _write_one(self, partition: str, write: Write) -> str | None:
+        with self._tables.touch(self._name, write.kind.value, partition) as rows:
+            return self._do(rows, partition, write)
 
     def get(self, partition: str, key: str) -> StoredRow | None:
         with self._tables.touch(self._name, "get", partition) as rows:
             found = rows.get((partition, key))
             return None if found is None else StoredRow(partition, key, dict(found[0]), found[1])
 
+    def get_many(self, places: Sequence[tuple[str, str]]) -> list[StoredRow | None]:
+        return [self.get(*place) for place in places]
+
     def query(self, partition: str, *, low: str = "", high: str | None = None, limit: int) -> Iterator[StoredRow]:
         with self._tables.touch(self._name, "query", partition) as rows:
-            keys = sorted(key for of, key in rows if of == partition and key >= low and (high is None or key < high))[
-                :limit
-            ]
+            keys = [key for key in self._keys(partition).between(low, high, limit) if (partition, key) in rows]
             found = [StoredRow(partition, key, dict(rows[partition, key][0]), rows[partition, key][1]) for key in keys]
         yield from found
 
-    def scan(self, column: str, low: str, *, limit: int) -> Iterator[StoredRow]:
+    def page(self, continuation: str | None, *, limit: int) -> tuple[list[StoredRow], str | None]:
         with self._tables.touch(self._name, "scan", "*") as rows:
-            found = [
-                StoredRow(partition, key, dict(values), version)
-                for (partition, key), (values, version) in sorted(rows.items())
-                if str(values.get(column, "")) >= low
-            ][:limit]
-        yield from found
+            after = ("", "") if continuation is None else tuple(json.loads(continuation))
+            places = sorted(place for place in rows if place > after)
+            found = [StoredRow(*place, dict(rows[place][0]), rows[place][1]) for place in places[:limit]]
+        is_last = len(places) <= limit
+        return found, None if is_last else json.dumps([found[-1].partition, found[-1].key])
+
+    def _keys(self, partition: str) -> _SortedKeys:
+        return self._tables.keys.setdefault((self._name, partition), _SortedKeys())
+
+    def _holds(self, rows: dict[tuple[str, str], tuple[Row, str]], partition: str, write: Write) -> bool:
+        found = rows.get((partition, write.key))
+        match write.kind:
+            case WriteKind.INSERT:
+                return found is None
+            case WriteKind.PUT:
+                return True
+            case WriteKind.REPLACE | WriteKind.DELETE:
+                return found is not None and write.version in {None, found[1]}
+
+    def _do(self, rows: dict[tuple[str, str], tuple[Row, str]], partition: str, write: Write) -> str | None:
+        """Return the row's new version, or None if the write's condition does not hold."""
+        if not self._holds(rows, partition, write):
+            return None
+        if write.kind is WriteKind.DELETE:
+            del rows[partition, write.key]
+            self._keys(partition).remove(write.key)
+            return None
+        return self._set(rows, partition, write.key, write.values)
 
     def _set(self, rows: dict[tuple[str, str], tuple[Row, str]], partition: str, key: str, values: Row) -> str:
         version = self._tables.next_version()
         if self._tables.on_write is not None:
             old = rows.get((partition, key))
             self._tables.on_write(self._name, key, None if old is None else old[0], values)
+        if (partition, key) not in rows:
+            self._keys(partition).add(key)
         rows[partition, key] = (dict(values), version)
         return version
 
@@ -241,12 +322,14 @@ class InMemoryWorkspace:
 
     is_warm = True
 
-    def __init__(self, jobs: Iterable[str] = ("training", "scoring"), faults: Faults | None = None) -> None:
+    def __init__(
+        self, jobs: Iterable[str] = ("training", "scoring"), faults: Faults | None = None, *, first_id: int = 1001
+    ) -> None:
         self.calls = _Calls(faults or NoFaults())
         self.jobs: Counter[JobKey] = Counter(JobKey(job) for job in jobs)
         self.runs: dict[DatabricksRunId, DatabricksRun] = {}
         self.models: dict[tuple[str, str], str] = {}
-        self._ids = itertools.count(1001)
+        self._ids = itertools.count(first_id)
         self._lock = threading.Lock()
 
     def find_job(self, job: JobKey) -> DatabricksJobId:

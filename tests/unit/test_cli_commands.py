@@ -63,7 +63,7 @@ def test_help_lists_every_command() -> None:
 
     assert done.returncode == 0
     for command in (
-        "up", "down", "status", "env", "logs", "demo", "runs", "explain", "trace", "check", "deploy",
+        "up", "down", "status", "env", "logs", "demo", "runs", "explain", "trace", "ledger", "check", "deploy",
         "pipelines", "pause", "resume", "allow",
     ):  # fmt: skip
         assert f" {command} " in done.stdout
@@ -84,6 +84,7 @@ def test_the_command_line_imports_nothing_heavy_before_it_knows_the_command() ->
         ("env",),
         ("runs",),
         ("runs", "--json"),
+        ("ledger", "status"),
         ("deploy",),
         ("trace", "https://a.blob.core.windows.net/c/p"),
         ("pipelines",),

@@ -605,7 +605,7 @@ def test_large_number_never_reaches_a_row() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"schema": 2},
+        {"schema": 3},
         {"state": "lost"},
         {"size_bytes": "many"},
         {"recorded_at": "yesterday"},

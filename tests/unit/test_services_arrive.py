@@ -1,13 +1,22 @@
 """Tests what becomes of deliveries: recorded once, started once, ignored with a reason."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from functions.core.errors import InvalidEventError, ThrottledError, WorkspaceUnavailableError
+from functions.core.errors import (
+    InvalidEventError,
+    QueueUnavailableError,
+    ThrottledError,
+    WorkspaceUnavailableError,
+)
 from functions.core.model import ArrivalState, RunState
 from functions.services.arrive import arrive
-from tests.support.control_plane import World, blob_message, make_blob, make_pipelines
+from functions.services.closing import close_pipeline_batch
+from functions.services.plane import Done, Wait, the_only_look
+from tests.support.control_plane import SCORING, World, blob_message, make_blob, make_pipelines
 from tests.support.in_memory import Faults
 
 
@@ -234,3 +243,53 @@ def test_the_message_may_be_in_either_encoding() -> None:
     arrive(world.plane, base64.b64decode(blob_message(make_blob())))
 
     assert world.arrival(make_blob()).deliveries == 1
+
+
+def test_threads_that_hold_arrivals_at_once_write_one_message() -> None:
+    """In a storm all threads of a worker come to the same conclusion at the same moment."""
+    world = World(pipelines=make_pipelines(quiet=30, max_wait=90))
+    all_here = threading.Barrier(8)
+
+    def hold(index: int) -> None:
+        all_here.wait(30)
+        world.deliver(make_blob(f"{index}.parquet"))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(hold, range(8)))
+
+    assert len(world.queue.messages) == 1
+
+
+def test_a_wake_up_that_could_not_be_written_is_written_by_the_next() -> None:
+    class NoQueue(Faults):
+        is_down = True
+
+        def before(self, call: str) -> None:
+            if self.is_down and call == "queue.enqueue":
+                raise QueueUnavailableError(call, "scripted")
+
+    faults = NoQueue()
+    world = World(pipelines=make_pipelines(quiet=30, max_wait=90), faults=faults)
+    with pytest.raises(QueueUnavailableError):
+        world.deliver(make_blob("a.parquet"))
+    faults.is_down = False
+
+    world.deliver(make_blob("b.parquet"))
+
+    assert len(world.queue.messages) == 1
+
+
+def test_a_second_look_in_one_process_waits_for_the_first() -> None:
+    """Two who look would read the same arrivals and take claims from each other."""
+    world = World(pipelines=make_pipelines(quiet=30, max_wait=90))
+    world.deliver(make_blob())
+    world.clock.advance(timedelta(minutes=2))
+
+    with the_only_look(world.plane, SCORING) as is_only:
+        meanwhile = close_pipeline_batch(world.plane, SCORING)
+    afterwards = close_pipeline_batch(world.plane, SCORING)
+
+    assert is_only
+    assert isinstance(meanwhile, Wait)
+    assert isinstance(afterwards, Done)
+    assert len(world.databricks_runs()) == 1

@@ -1,0 +1,110 @@
+"""The bytes of a transaction are the SDK's own, and every answer is read as what it says."""
+
+import base64
+import json
+import re
+from typing import Any
+
+import pytest
+from azure.core import MatchConditions
+from azure.core.pipeline.transport import RequestsTransport
+from azure.data.tables import TableClient, UpdateMode
+
+from functions.adapters.table_port import Write
+from functions.adapters.table_transactions import Refused, body_of, versions_in
+
+URL = "http://127.0.0.1:1/account"
+KEY = "a key with 'quotes', ü, / and %"
+VALUES: dict[str, str | int | bool] = {"text": 'Zürich "x" 🛫', "n": -5, "flag": True, "empty": ""}
+
+
+class _Sent(Exception):  # noqa: N818 - carries what would have been sent
+    def __init__(self, body: bytes) -> None:
+        super().__init__()
+        self.body = body
+
+
+class _Catching(RequestsTransport):  # type: ignore[misc] # untyped in azure-core
+    def send(self, request: Any, **_: Any) -> Any:
+        raise _Sent(request.body)
+
+
+def parts_of(body: bytes) -> list[tuple[str, str | None, object]]:
+    """Return request line, condition and values of each part, without what only names a type that is the default."""
+    found: list[tuple[str, str | None, object]] = []
+    for part in body.decode().split("Content-Transfer-Encoding: binary\r\n")[1:]:
+        request = re.search(r"(POST|PUT|DELETE) (\S+) HTTP/1\.1", part)
+        condition = re.search(r"If-Match: ([^\r]*)", part)
+        document = re.search(r"^\{.*\}$", part, re.MULTILINE)
+        assert request is not None
+        values = json.loads(document[0]) if document is not None else None
+        if values is not None:
+            assert {kind for name, kind in values.items() if name.endswith("@odata.type")} <= {"Edm.String"}
+            values = {name: value for name, value in values.items() if not name.endswith("@odata.type")}
+        found.append((request[0], condition[1] if condition is not None else None, values))
+    return found
+
+
+def test_a_transaction_is_what_the_sdk_would_send() -> None:
+    """Only its way of making it is not the SDK's: five threads and an e-mail parser a request."""
+    key = base64.b64encode(b"k" * 64).decode()
+    client = TableClient.from_connection_string(
+        f"DefaultEndpointsProtocol=http;AccountName=account;AccountKey={key};TableEndpoint={URL};",
+        "rows",
+        transport=_Catching(),
+    )
+    entity = {"PartitionKey": "p", "RowKey": KEY, **VALUES}
+    place = {"PartitionKey": "p", "RowKey": KEY}
+    at_version = {"etag": 'W/"x"', "match_condition": MatchConditions.IfNotModified}
+    with pytest.raises(_Sent) as sent:
+        client.submit_transaction(
+            [
+                ("create", entity),
+                ("upsert", entity, {"mode": UpdateMode.REPLACE}),
+                ("update", entity, {"mode": UpdateMode.REPLACE, **at_version}),
+                ("delete", place, at_version),
+                ("delete", place),
+            ]
+        )
+
+    ours = body_of(
+        URL,
+        "rows",
+        "p",
+        [
+            Write.insert(KEY, VALUES),
+            Write.put(KEY, VALUES),
+            Write.replace(KEY, VALUES, 'W/"x"'),
+            Write.delete(KEY, 'W/"x"'),
+            Write.delete(KEY),
+        ],
+        boundary="batch_1",
+    )
+
+    assert len(parts_of(ours)) == 5
+    assert parts_of(ours) == parts_of(sent.value.body)
+
+
+def test_the_answer_tells_each_rows_version() -> None:
+    answer = (
+        "--batchresponse_1\r\nContent-Type: multipart/mixed; boundary=changesetresponse_1\r\n\r\n"
+        "--changesetresponse_1\r\nContent-Type: application/http\r\n\r\nHTTP/1.1 204 No Content\r\n"
+        "Preference-Applied: return-no-content\r\nETag: W/\"datetime'1'\"\r\n\r\n\r\n"
+        "--changesetresponse_1\r\nContent-Type: application/http\r\n\r\nHTTP/1.1 204 No Content\r\n"
+        "Cache-Control: no-cache\r\n\r\n\r\n--changesetresponse_1--\r\n--batchresponse_1--\r\n"
+    )
+
+    assert versions_in(answer) == ["W/\"datetime'1'\"", ""]
+
+
+@pytest.mark.parametrize(
+    ("text", "index"), [('"value":"7:The specified', 7), ('"value": "12:The', 12), ("no index", 0)]
+)
+def test_a_refusal_names_its_write(text: str, index: int) -> None:
+    """Which one it was is believed only as far as that it is tried by itself."""
+    answer = f'--x\r\n\r\nHTTP/1.1 409 Conflict\r\n\r\n{{"odata.error":{{"message":{{"lang":"en-US",{text} ..."}}}}}}'
+
+    with pytest.raises(Refused) as refused:
+        versions_in(answer)
+
+    assert (refused.value.status, refused.value.index) == (409, index)
