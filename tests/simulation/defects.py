@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any, Final
 from unittest import mock
 
-from functions.adapters import table_ledger
+from functions.adapters import arrival_tables
+from functions.adapters.arrival_tables import ArrivalTables
 from functions.adapters.table_ledger import TableLedger
 from functions.core import completion, databricks_states, decisions, endings, freezing
 from functions.core.databricks_states import Verdict
@@ -93,14 +94,14 @@ def _write_arrivals_without_etag() -> list[Break]:
     """The last writer of an arrival wins."""
 
     def blind(original: Callable[..., object]) -> object:
-        def update(self: TableLedger, changes: Sequence[tuple[Entry[Arrival], Arrival]]) -> object:
-            current = [self.get_arrival(arrival.blob) for _, arrival in changes]
+        def update(self: ArrivalTables, changes: Sequence[tuple[Entry[Arrival], Arrival]]) -> object:
+            current = self.get_arrivals([arrival.blob for _, arrival in changes])
             fresh = [(now or entry, arrival) for now, (entry, arrival) in zip(current, changes, strict=True)]
             return original(self, fresh)
 
         return update
 
-    return [(TableLedger, "update_arrivals", blind)]
+    return [(ArrivalTables, "update_arrivals", blind)]
 
 
 def _write_runs_without_etag() -> list[Break]:
@@ -246,7 +247,7 @@ def _identify_by_path_alone() -> list[Break]:
     def path_only(original: Callable[..., tuple[str, str]]) -> object:
         return lambda blob: original(replace(blob, etag="any"))
 
-    return [(table_ledger, "_place_of", path_only)]
+    return [(arrival_tables, "place_of", path_only)]
 
 
 def _believe_reports_of_other_attempts() -> list[Break]:

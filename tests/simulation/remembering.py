@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Final
 from unittest import mock
 
-from functions.adapters import table_ledger
+from functions.adapters import arrival_tables, table_ledger
 from functions.core.ledger_rows import arrival_from_row, arrival_to_row, run_from_row, run_to_row
 from functions.core.manifest import InputManifest
 from functions.core.rows import Row
@@ -26,8 +26,8 @@ def remembering() -> Iterator[None]:
     with (
         mock.patch.object(table_ledger, "run_to_row", runs.write),
         mock.patch.object(table_ledger, "run_from_row", runs.read),
-        mock.patch.object(table_ledger, "arrival_to_row", arrivals.write),
-        mock.patch.object(table_ledger, "arrival_from_row", arrivals.read),
+        mock.patch.object(arrival_tables, "arrival_to_row", arrivals.write),
+        mock.patch.object(arrival_tables, "arrival_from_row", arrivals.read),
         mock.patch.object(control_plane, "run_from_row", runs.read),
         mock.patch.object(invariants, "arrival_from_row", arrivals.read),
         mock.patch.object(InputManifest, "from_bytes", lru_cache(_KEPT)(InputManifest.from_bytes)),

@@ -247,7 +247,7 @@ def test_a_file_that_comes_while_its_pipeline_is_full_costs_one_read_of_the_turn
 
     touched = world.tables.partitions - before
     assert touched["marks", "turnstile"] == 1
-    assert {table for table, _ in touched} == {"arrivals", "pending", "marks"}
+    assert {table for table, _ in touched} == {"arrivals", "pending", "paths", "timeline", "marks"}
     assert world.workspace.calls.counts["workspace.resolve"] == resolved
 
 
