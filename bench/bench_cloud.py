@@ -52,10 +52,15 @@ def bench_cloud(state_dir: Path) -> Iterator[CloudSettings]:
 
 
 def naive_app(folder: Path) -> Path:
-    """Return a folder with the naive app and our own host.json, so that both poll their queues alike."""
+    """Return a folder with the naive app and our own host.json, so that both poll their queues alike.
+
+    Only the decoding of messages is left to the host, as it is unless an app asks for the text as it is.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(REPOSITORY / "bench" / "naive" / "function_app.py", folder)
-    shutil.copy(REPOSITORY / "host.json", folder)
+    document = json.loads((REPOSITORY / "host.json").read_text())
+    document["extensions"]["queues"]["messageEncoding"] = "base64"
+    (folder / "host.json").write_text(json.dumps(document))
     return folder
 
 

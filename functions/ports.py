@@ -279,6 +279,13 @@ class RunLedger(Protocol):
         """Look at so many more rows, and rewrite those that an earlier release wrote; safe at any time, by anyone."""
         ...
 
+    def forget_before(self, pipeline: PipelineKey | None, *, before: datetime, limit: int) -> int:
+        """Look at so many arrivals and runs of a pipeline (None: of none) that are older; remove what is settled.
+
+        Returns how many were removed. Never what is open or held, or was changed since; the next call goes on.
+        """
+        ...
+
     def claim_request(self, request: ClaimedRequest) -> ClaimedRequest:
         """Return the request that was first made under this id."""
         ...

@@ -4,6 +4,7 @@ import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -15,6 +16,8 @@ __all__ = ["Settings", "StorageSettings", "parse_settings"]
 
 _CONNECTION: Final = "TIDEGATE_STORAGE"
 _ACCOUNT: Final = r"[a-z0-9]{3,24}"
+_LEAST_RETENTION_DAYS: Final = 61  # Databricks keeps its runs for 60; after that the ledger alone knows of them
+_MOST_RETENTION_DAYS: Final = 36_500
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -48,6 +51,7 @@ class Settings:
     are_roles_required: bool  # whether callers over HTTP need an app role
     sweep_schedule: str
     sweep_grace_s: int
+    retention: timedelta | None  # after which what is settled leaves the ledger; None: it is kept
 
     def __repr__(self) -> str:  # keys stay out of logs
         return f"Settings(environment={self.environment!r}, storage={self.storage!r}, host={self.databricks_host!r})"
@@ -81,6 +85,7 @@ def parse_settings(environ: Mapping[str, str], *, app_dir: Path) -> Settings:
         are_roles_required=reader.flag("TIDEGATE_REQUIRE_ROLES"),
         sweep_schedule=reader.schedule("TIDEGATE_SWEEP_SCHEDULE", "0 */15 * * * *"),
         sweep_grace_s=reader.seconds("TIDEGATE_SWEEP_GRACE_SECONDS", default=900, minimum=60, maximum=86_400),
+        retention=reader.days("TIDEGATE_RETENTION_DAYS", least=_LEAST_RETENTION_DAYS),
     )
     reader.compare_queues(settings.arrivals_queue, settings.dispatch_queue, settings.completions_queue)
     if reader.problems:
@@ -111,6 +116,15 @@ class _SettingsReader:
 
     def flag(self, name: str) -> bool:
         return self.optional(name, "true|false", "true or false") == "true"
+
+    def days(self, name: str, *, least: int) -> timedelta | None:
+        value = self._environ.get(name) or None
+        if value is None:
+            return None
+        if not re.fullmatch("[0-9]{1,5}", value) or not least <= int(value) <= _MOST_RETENTION_DAYS:
+            self._refuse(name, "another value", f"a whole number of days from {least} to {_MOST_RETENTION_DAYS}")
+            return None
+        return timedelta(days=int(value))
 
     def url(self, name: str, *, has_path: bool = True) -> str:
         without = "user, query or fragment" if has_path else "path, user, query or fragment"

@@ -133,6 +133,7 @@ def _build(settings: Settings, pipelines: Pipelines) -> "ControlPlane":
         telemetry=_telemetry(settings),
         clock=SystemClock(),
         are_roles_required=settings.are_roles_required,
+        retention=settings.retention,
     )
 
 

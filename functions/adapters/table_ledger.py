@@ -12,6 +12,7 @@ from typing import Final
 
 from functions.adapters.arrival_marks import ArrivalMarks
 from functions.adapters.arrival_tables import ArrivalTables
+from functions.adapters.ledger_retention import LedgerRetention
 from functions.adapters.table_port import StoredRow, Tables
 from functions.core.alerts import Alert, AlertKind
 from functions.core.errors import InvalidDocumentError, LedgerConflictError, Problem
@@ -43,6 +44,7 @@ class TableLedger(ArrivalTables, ArrivalMarks):
     def __init__(self, tables: Tables) -> None:
         ArrivalTables.__init__(self, tables)
         ArrivalMarks.__init__(self, tables.table("marks"))
+        self._retention = LedgerRetention(tables)
         self._runs = tables.table("runs")
         self._open = tables.table("open")
 
@@ -136,6 +138,10 @@ class TableLedger(ArrivalTables, ArrivalMarks):
             found += [run for run in window if start <= run.cause.at < end and (where is None or where(run))]
             end, width = start, min(width * 2, _LONGEST_WINDOW)
         return found
+
+    def forget_before(self, pipeline: PipelineKey | None, *, before: datetime, limit: int) -> int:
+        """Look at so many arrivals and runs that are older, remove those that are settled; return how many."""
+        return self._retention.forget(pipeline, before=before, limit=limit)
 
     def claim_request(self, request: ClaimedRequest) -> ClaimedRequest:
         """Return the request that was first made under this id."""

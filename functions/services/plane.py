@@ -50,6 +50,7 @@ class ControlPlane:
     telemetry: Telemetry
     clock: Clock
     are_roles_required: bool = False  # whether callers over HTTP need an app role, as App Service says who they are
+    retention: timedelta | None = None  # after which what is settled is removed from the ledger; None: never
     # When this process last asked for each pipeline to be looked at: a hint that saves messages, never an authority.
     wake_ups: dict[tuple[PipelineKey, str], datetime] = field(default_factory=dict[tuple[PipelineKey, str], datetime])
     looks: set[PipelineKey] = field(default_factory=set[PipelineKey])  # at whose held arrivals someone here looks now

@@ -25,6 +25,7 @@ _NEVER_MADE_AFTER: Final = timedelta(days=1)
 _LONGEST_PASS: Final = timedelta(seconds=50)
 _BATCHES_A_PASS: Final = 20
 _ROWS_A_PASS: Final = 500
+_A_PASS_S: Final = 60
 
 Reconciled = Counter[str]
 
@@ -66,8 +67,22 @@ def reconcile(plane: ControlPlane) -> Reconciled:
                     found[type(error).__name__] += 1
         _bring_up_to_date(plane, found)
         _find_left_behind(plane, found)
+        _forget_what_is_old(plane, found)
         span.set(**dict(found))
     return found
+
+
+def _forget_what_is_old(plane: ControlPlane, found: Reconciled) -> None:
+    """Remove some of what one pipeline settled longer ago than is kept; the next pass takes the next pipeline."""
+    if plane.retention is None:
+        return
+    pipelines = [None, *sorted(plane.pipelines.by_key)]
+    now = plane.clock.now()
+    pipeline = pipelines[int(now.timestamp()) // _A_PASS_S % len(pipelines)]
+    try:
+        found["forgotten"] += plane.ledger.forget_before(pipeline, before=now - plane.retention, limit=_ROWS_A_PASS)
+    except MlopsError as error:
+        found[type(error).__name__] += 1
 
 
 def _bring_up_to_date(plane: ControlPlane, found: Reconciled) -> None:

@@ -94,6 +94,9 @@ def _sweep_place(
 
 def _look_up(plane: ControlPlane, blob: StoredBlob, counts: Counter[str]) -> None:
     """Make the blob an arrival if some pipeline wants it and the ledger does not know this version of it."""
+    if plane.retention is not None and blob.modified_at < plane.clock.now() - plane.retention:
+        counts["older_than_kept"] += 1  # the ledger may have known of it, and forgotten
+        return
     counts["looked_up"] += 1
     known = plane.ledger.get_arrival(blob.version)
     if known is not None and not _may_be_half_recorded(known.value):

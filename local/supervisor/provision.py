@@ -17,7 +17,10 @@ __all__ = ["QUEUES", "TABLES", "main", "provision"]
 QUEUES = (
     "arrivals", "arrivals-poison", "dispatch", "dispatch-poison", "completions", "completions-poison",
 )  # fmt: skip
-TABLES = tuple(f"tidegate{name}" for name in ("arrivals", "pending", "runs", "open", "marks", "operations"))
+TABLES = tuple(
+    f"tidegate{name}"
+    for name in ("arrivals", "pending", "paths", "redeliveries", "timeline", "runs", "open", "marks", "operations")
+)
 
 
 def provision(settings: CloudSettings) -> None:

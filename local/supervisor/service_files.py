@@ -100,6 +100,7 @@ def functions_file(folders: Folders, settings: CloudSettings) -> Path:
     """
     values = {
         "FUNCTIONS_WORKER_RUNTIME": "python",
+        "PYTHON_THREADPOOL_THREAD_COUNT": "32",  # as many as host.json lets the worker have messages at a time
         "AzureWebJobsStorage": settings.storage_connection_string,
         "AzureFunctionsWebHost__hostid": "tidegate-local",  # else it follows the folder, and timers forget their past
         "AzureFunctionsJobHost__extensions__queues__maxPollingInterval": "00:00:00.200",

@@ -1,5 +1,6 @@
 """Holds the settings to one error that names everything, without a secret."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,19 @@ def test_settings_show_no_secret() -> None:
 
     assert "c2VjcmV0" not in repr(settings)
     assert "'key'" not in repr(settings)
+
+
+def test_nothing_is_removed_from_the_ledger_unless_a_setting_says_so() -> None:
+    assert parse_settings(LOCAL, app_dir=APP).retention is None
+
+
+@pytest.mark.parametrize(("value", "days"), [("61", 61), ("365", 365), ("36500", 36_500)])
+def test_the_retention_is_a_number_of_days(value: str, days: int) -> None:
+    assert parse_settings({**LOCAL, "TIDEGATE_RETENTION_DAYS": value}, app_dir=APP).retention == timedelta(days=days)
+
+
+@pytest.mark.parametrize("value", ["60", "0", "-1", "36501", "1e3", "90 days", "٩٠"])
+def test_a_retention_below_that_of_databricks_is_refused(value: str) -> None:
+    """Databricks forgets its runs after 60 days; the ledger must not be the first to forget."""
+    with pytest.raises(InvalidSettingsError, match="TIDEGATE_RETENTION_DAYS"):
+        parse_settings({**LOCAL, "TIDEGATE_RETENTION_DAYS": value}, app_dir=APP)

@@ -1,0 +1,330 @@
+"""Measures a storm of arrivals, each delivered three times, against the naive Function and against bare inserts."""
+
+import base64
+import json
+import random
+import signal
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from bench.bare_inserts import bare_insert_rate
+from bench.figures import Figure
+from bench.limited_workspace import counts
+from bench.storm_cloud import Host, StormCloud, storm_cloud, until
+from functions.adapters.storage import StorageAccount
+from functions.adapters.tables import AzureTables
+from local.supervisor.settings import ACCOUNT
+
+__all__ = ["measure", "measure_429", "measure_many_pipelines"]
+
+_DELIVERIES: Final = 3
+_WAVE: Final = 4000  # messages in the queue at a time: with more of them Azurite's own queue is what is measured
+_NAIVE_MESSAGES: Final = 400
+_BARE_ROWS: Final = 4000
+_CAP: Final = 4
+_FILES_A_RUN: Final = 500
+_WINDOW_S: Final = 5
+_NAME: Final = "bench"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Storm:
+    """What came of a storm."""
+
+    deliveries: int
+    drain_s: float
+    states: Counter[str]
+    redeliveries: int
+    runs: int
+    most_active: int
+    memory_growth: float
+    settle_s: float
+    refusals: int
+
+    @property
+    def rate(self) -> float:
+        return self.deliveries / self.drain_s
+
+    @property
+    def accounted(self) -> float:
+        """Arrivals in the ledger that have their run, of those that were sent."""
+        with_run = self.states["assigned"] + self.states["scored"]
+        return with_run / (self.deliveries / _DELIVERIES)
+
+
+def measure(console: Console, arrivals: int) -> Sequence[Figure]:
+    """Return the ratios of a storm into one pipeline with a window."""
+    name = "storm"
+    with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as folder, storm_cloud(Path(folder)) as cloud:
+        bare = bare_insert_rate(cloud.connection_string, workers=1, rows=_BARE_ROWS)
+        naive_rate, naive_runs = _naive(cloud, console, workers=1)
+        storm = _ours(cloud, console, arrivals=arrivals, pipelines=1, workers=1)
+    detail = f"{storm.rate:.0f} deliveries/s"
+    return [
+        *_ratios(name, storm, naive_rate, naive_runs, bare),
+        Figure(
+            measurement=name,
+            name="arrivals that have their run",
+            value=storm.accounted,
+            unit="of all",
+            goal=1.0,
+            goal_is="at least",
+            detail=detail,
+        ),
+        Figure(
+            measurement=name,
+            name="deliveries counted",
+            value=(arrivals + storm.redeliveries) / storm.deliveries,
+            unit="of all",
+            goal=1.0,
+            goal_is="at least",
+        ),
+        Figure(measurement=name, name="runs in flight, most", value=storm.most_active, unit="runs", goal=_CAP),
+        Figure(
+            measurement=name, name="worker's memory, end to first wave", value=storm.memory_growth, unit="x", goal=1.2
+        ),
+        Figure(measurement=name, name="last delivery to last submission", value=storm.settle_s, unit="s"),
+    ]
+
+
+def measure_many_pipelines(console: Console, arrivals: int) -> Sequence[Figure]:
+    """Return the ratios of a storm into a hundred pipelines, taken by eight workers."""
+    name = "storm_many_pipelines"
+    with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as folder, storm_cloud(Path(folder)) as cloud:
+        bare = bare_insert_rate(cloud.connection_string, workers=8, rows=_BARE_ROWS)
+        naive_rate, naive_runs = _naive(cloud, console, workers=8)
+        storm = _ours(cloud, console, arrivals=arrivals, pipelines=100, workers=8)
+    return [
+        *_ratios(name, storm, naive_rate, naive_runs, bare)[0::2],
+        Figure(
+            measurement=name, name="runs, ours to naive", value=storm.runs / (naive_runs * storm.deliveries), unit="x"
+        ),
+        Figure(
+            measurement=name,
+            name="arrivals that have their run",
+            value=storm.accounted,
+            unit="of all",
+            goal=1.0,
+            goal_is="at least",
+        ),
+        Figure(measurement=name, name="last delivery to last submission", value=storm.settle_s, unit="s"),
+    ]
+
+
+def measure_429(console: Console, arrivals: int) -> Sequence[Figure]:
+    """Return how a storm fares while the workspace refuses nine calls in ten, beside the same without refusals."""
+    name = "storm_429"
+    with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as folder, storm_cloud(Path(folder)) as cloud:
+        calm = _ours(cloud, console, arrivals=arrivals, pipelines=10, workers=1, name="calm")
+        refused = _ours(cloud, console, arrivals=arrivals, pipelines=10, workers=1, name="refused", refused=0.9)
+    detail = f"{refused.refusals} calls refused, {refused.runs} runs"
+    return [
+        Figure(
+            measurement=name,
+            name="deliveries/s, nine of ten calls refused to none",
+            value=refused.rate / calm.rate,
+            unit="x",
+            goal=0.7,
+            goal_is="at least",
+            detail=detail,
+        ),
+        Figure(
+            measurement=name,
+            name="arrivals that have their run",
+            value=refused.accounted,
+            unit="of all",
+            goal=1.0,
+            goal_is="at least",
+        ),
+        Figure(
+            measurement=name,
+            name="last delivery to last submission",
+            value=refused.settle_s,
+            unit="s",
+            detail=f"{calm.settle_s:.0f} s without refusals",
+        ),
+    ]
+
+
+def _ratios(name: str, storm: _Storm, naive_rate: float, naive_runs: float, bare: float) -> list[Figure]:
+    naive_all = naive_runs * storm.deliveries
+    return [
+        Figure(
+            measurement=name,
+            name="events/s, ours to naive",
+            value=storm.rate / naive_rate,
+            unit="x",
+            goal=10.0,
+            goal_is="at least",
+            detail=f"{storm.rate:.0f}/s to {naive_rate:.0f}/s",
+        ),
+        Figure(
+            measurement=name,
+            name="runs, ours to naive",
+            value=storm.runs / naive_all,
+            unit="x",
+            goal=0.01,
+            detail=f"{storm.runs} to {naive_all:.0f}",
+        ),
+        Figure(
+            measurement=name,
+            name="events/s to bare inserts/s",
+            value=storm.rate / bare,
+            unit="x",
+            goal=0.5,
+            goal_is="at least",
+            detail=f"{storm.rate:.0f}/s to {bare:.0f}/s",
+        ),
+    ]
+
+
+def _naive(cloud: StormCloud, console: Console, *, workers: int) -> tuple[float, float]:
+    """Return the naive Function's deliveries a second, and its runs for each delivery."""
+    workspace = cloud.start_workspace()
+    hosts = cloud.start_naive_hosts(workers, workspace)
+    cloud.send("naive", _messages(8 * workers, 1)[: 8 * workers])  # connections, imports
+    until(lambda: cloud.drained("naive"), "the naive app's warm-up", deadline_s=120)
+    before = counts(workspace)["runs"]
+    console.print(f"naive: {_NAIVE_MESSAGES} deliveries, {workers} workers")
+    drain_s = _drain(cloud, hosts, "naive", _messages(_NAIVE_MESSAGES // _DELIVERIES, 1))
+    runs = counts(workspace)["runs"] - before
+    for host in hosts:
+        host.signal(signal.SIGTERM)
+    sent = _NAIVE_MESSAGES // _DELIVERIES * _DELIVERIES
+    return sent / drain_s, runs / sent
+
+
+def _ours(
+    cloud: StormCloud,
+    console: Console,
+    *,
+    arrivals: int,
+    pipelines: int,
+    workers: int,
+    name: str = _NAME,
+    refused: float = 0.0,
+) -> _Storm:
+    workspace = cloud.start_workspace(refused=refused)
+    hosts = cloud.start_hosts(workers, workspace, _pipelines_file(cloud.folder, pipelines), name=name)
+    queue = f"{name}-arrivals"
+    messages = _messages(arrivals, pipelines)
+    console.print(f"ours: {len(messages)} deliveries, {pipelines} pipelines, {workers} workers")
+    drain_s, memory = 0.0, []
+    for start in range(0, len(messages), _WAVE):
+        drain_s += _drain(cloud, hosts, queue, messages[start : start + _WAVE])
+        memory.append(sum(host.worker_memory_mib() for host in hosts))
+    ended = time.monotonic()
+    tables = AzureTables(StorageAccount(connection_string=cloud.connection_string), prefix=name)
+    until(
+        lambda: not tables.table("pending").page(None, limit=1)[0], "every arrival in a run", deadline_s=600, poll_s=1
+    )
+    settle_s = time.monotonic() - ended
+    counted = counts(workspace)
+    for host in hosts:
+        host.signal(signal.SIGTERM)
+    return _Storm(
+        deliveries=len(messages),
+        drain_s=drain_s,
+        states=_states(tables),
+        redeliveries=sum(1 for _ in _rows(tables, "redeliveries")),
+        runs=counted["runs"],
+        most_active=counted["most_active"],
+        memory_growth=memory[-1] / memory[0],
+        settle_s=settle_s,
+        refusals=counted["refusals"],
+    )
+
+
+def _drain(cloud: StormCloud, hosts: Sequence[Host], queue: str, messages: Sequence[str]) -> float:
+    """Fill the queue while the hosts stand still; return the seconds that they then take to empty it."""
+    for host in hosts:
+        host.signal(signal.SIGSTOP)
+    cloud.send(queue, messages)
+    began = time.monotonic()
+    for host in hosts:
+        host.signal(signal.SIGCONT)
+    until(lambda: cloud.drained(queue), f"the queue {queue}", deadline_s=600)
+    return time.monotonic() - began
+
+
+def _states(tables: AzureTables) -> Counter[str]:
+    return Counter(str(row["state"]) for row in _rows(tables, "arrivals"))
+
+
+def _rows(tables: AzureTables, name: str) -> "list[dict[str, object]]":
+    found: list[dict[str, object]] = []
+    continuation: str | None = None
+    while True:
+        rows, continuation = tables.table(name).page(continuation, limit=1000)
+        found += [dict(row.values) for row in rows]
+        if continuation is None:
+            return found
+
+
+def _messages(arrivals: int, pipelines: int) -> list[str]:
+    """Return three deliveries of each arrival in the order in which a storm may bring them."""
+    now = datetime.now(UTC).isoformat()
+    once = [_message(index, f"p{index % pipelines:02}", now) for index in range(arrivals)]
+    rng = random.Random(11)
+    late = [
+        (index + rng.expovariate(1 / 500) * again, message)
+        for again in range(_DELIVERIES)
+        for index, message in enumerate(once)
+    ]
+    return [message for _, message in sorted(late)]
+
+
+def _message(index: int, folder: str, now: str) -> str:
+    path = f"{folder}/2026/file-{index:06}.parquet"
+    event = {
+        "topic": f"/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/{ACCOUNT}",
+        "subject": f"/blobServices/default/containers/input/blobs/{path}",
+        "eventType": "Microsoft.Storage.BlobCreated",
+        "id": f"event-{index:06}",
+        "data": {
+            "api": "PutBlob",
+            "eTag": f"0x8DE{index:012X}",
+            "contentType": "application/octet-stream",
+            "contentLength": 1000,
+            "blobType": "BlockBlob",
+            "url": f"https://{ACCOUNT}.blob.core.windows.net/input/{path}",
+            "sequencer": f"{index:048x}",
+        },
+        "dataVersion": "",
+        "metadataVersion": "1",
+        "eventTime": now,
+    }
+    return base64.b64encode(json.dumps(event).encode()).decode()
+
+
+def _pipelines_file(folder: Path, count: int) -> Path:
+    text = "schema = 1\n"
+    for index in range(count):
+        text += f"""
+[pipelines.p{index:02}]
+kind = "scoring"
+job = "scoring"
+model = "main.tidegate.flight_delay"
+alias = "champion"
+stages = {{ publish = false }}
+batching = {{ quiet_seconds = {_WINDOW_S}, max_wait_seconds = {2 * _WINDOW_S}, max_files = {_FILES_A_RUN} }}
+concurrency = {{ policy = "parallel", max_active = {_CAP} }}
+output = {{ container = "scores" }}
+
+[[pipelines.p{index:02}.routes]]
+name = "files"
+container = "input"
+prefix = "p{index:02}/"
+glob = "**/*.parquet"
+"""
+    path = folder / f"pipelines-{count}.toml"
+    path.write_text(text)
+    return path

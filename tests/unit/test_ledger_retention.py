@@ -1,0 +1,153 @@
+"""What was settled long ago is removed bit by bit, by a setting; what is open or held stays for ever."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from functions.core.errors import LedgerUnavailableError
+from functions.core.model import ArrivalState, PipelineKey
+from functions.services.reconcile import reconcile
+from tests.support.control_plane import SCORING, World, make_blob, make_pipelines
+from tests.support.fault_walk import CrashAt, FailAt, ProcessDiedError
+from tests.support.in_memory import Faults, make_ledger
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+YEAR_LATER = NOON + timedelta(days=365)
+TABLES = ("arrivals", "redeliveries", "timeline", "runs")
+
+
+def make_old_world(faults: Faults | None = None) -> World:
+    """Return a world with a scored file, delivered twice, one that is ignored, and one that still waits for a model."""
+    world = World(pipelines=make_pipelines(), faults=Faults())
+    world.deliver(make_blob("scored.parquet"))
+    world.deliver(make_blob("scored.parquet"))
+    world.deliver(make_blob("notes.txt"))
+    world.finish(world.databricks_runs()[0])
+    world.settle()
+    world.workspace.models.clear()
+    world.deliver(make_blob("held.parquet"))
+    world.tables.calls.faults = faults or Faults()
+    return world
+
+
+def forget(world: World, *, before: datetime = YEAR_LATER, limit: int = 100) -> int:
+    return sum(world.ledger.forget_before(key, before=before, limit=limit) for key in (SCORING, None))
+
+
+def paths_left(world: World) -> set[str]:
+    return {str(values["path"]).rpartition("/")[2] for values, _ in world.tables.rows["arrivals"].values()}
+
+
+def test_what_was_settled_before_is_removed_with_all_that_belongs_to_it() -> None:
+    world = make_old_world()
+
+    removed = [forget(world) for _ in range(8)]
+
+    assert sum(removed) == 3  # two arrivals and a run
+    assert paths_left(world) == {"held.parquet"}
+    assert {name: len(world.tables.rows[name]) for name in TABLES} == {
+        "arrivals": 1,
+        "redeliveries": 0,
+        "timeline": 1,
+        "runs": 0,
+    }
+    assert len(world.tables.rows["pending"]) == 1
+
+
+def test_what_was_settled_since_stays() -> None:
+    world = make_old_world()
+
+    removed = [forget(world, before=NOON - timedelta(minutes=1)) for _ in range(8)]
+
+    assert sum(removed) == 0
+    assert paths_left(world) == {"scored.parquet", "notes.txt", "held.parquet"}
+
+
+def test_what_was_open_is_removed_by_a_later_walk_once_it_is_settled() -> None:
+    world = make_old_world()
+    for _ in range(8):
+        forget(world)
+    world.workspace.models["main.tidegate.flight_delay", "champion"] = "7"
+    world.settle_submissions()
+    world.finish(world.databricks_runs()[-1])
+    world.settle()
+
+    removed = [forget(world) for _ in range(8)]
+
+    assert sum(removed) == 2
+    assert {name: len(world.tables.rows[name]) for name in TABLES} == dict.fromkeys(TABLES, 0)
+
+
+def test_a_step_removes_no_more_than_it_may() -> None:
+    world = World(pipelines=make_pipelines(quiet=30, max_wait=60, max_files=2))
+    for index in range(11):
+        world.deliver(make_blob(f"{index}.parquet"))
+        world.clock.advance(timedelta(days=9))  # over several months
+    world.settle_submissions()
+    for run in world.databricks_runs():
+        world.finish(run)
+    world.settle()
+    runs = len(world.runs())
+
+    removed = [world.ledger.forget_before(SCORING, before=YEAR_LATER, limit=3) for _ in range(40)]
+
+    assert max(removed) <= 3
+    assert sum(removed) == 11 + runs
+    assert {name: len(world.tables.rows[name]) for name in TABLES} == dict.fromkeys(TABLES, 0)
+
+
+@pytest.mark.parametrize("fault", [CrashAt, FailAt], ids=["process dies", "call fails"])
+def test_a_fault_anywhere_is_made_up_for_by_the_next_walk(fault: type[CrashAt] | type[FailAt]) -> None:
+    at = 0
+    while True:
+        at += 1
+        faults = fault(at=at)
+        world = make_old_world(faults)
+        for _ in range(10):
+            try:
+                forget(world)
+            except (ProcessDiedError, LedgerUnavailableError):
+                world.ledger = make_ledger(world.tables)
+        if not faults.where:
+            break
+        left = {name: len(world.tables.rows[name]) for name in TABLES}
+        assert left == {"arrivals": 1, "redeliveries": 0, "timeline": 1, "runs": 0}, faults.where
+
+    assert at > 5
+
+
+def test_the_reconciler_removes_nothing_unless_it_is_told_to() -> None:
+    world = make_old_world()
+    world.clock.advance(timedelta(days=400))
+
+    for _ in range(8):
+        reconcile(world.plane)
+        world.clock.advance(timedelta(minutes=1))
+
+    assert "scored.parquet" in paths_left(world)
+
+
+def test_the_reconciler_removes_what_is_older_than_the_setting_says() -> None:
+    world = make_old_world()
+    world.plane = replace(world.plane, retention=timedelta(days=365))
+    world.clock.advance(timedelta(days=300))
+    for _ in range(16):
+        reconcile(world.plane)
+        world.clock.advance(timedelta(minutes=1))
+    after_300_days = paths_left(world)
+    world.clock.advance(timedelta(days=100))
+
+    for _ in range(16):
+        reconcile(world.plane)
+        world.clock.advance(timedelta(minutes=1))
+
+    assert "scored.parquet" in after_300_days
+    assert paths_left(world) == {"held.parquet"}
+
+
+def test_pipelines_without_a_history_cost_nothing_but_a_look() -> None:
+    world = World()
+
+    assert world.ledger.forget_before(PipelineKey("another"), before=YEAR_LATER, limit=10) == 0
+    assert ArrivalState.HELD not in {values["state"] for values, _ in world.tables.rows["arrivals"].values()}
