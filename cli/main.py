@@ -191,6 +191,17 @@ def dead_letters(
     list_dead_letters(prefix=prefix, limit=limit, as_json=as_json)
 
 
+@app.command(rich_help_panel=_LOOK)
+@plain_errors
+def backfills(
+    *, limit: Annotated[int, typer.Option(min=1, max=1000, help="At most this many.")] = 20, as_json: AsJson = False
+) -> None:
+    """List backfills, the latest first."""
+    from cli.backfill_commands import list_backfills
+
+    list_backfills(limit=limit, as_json=as_json)
+
+
 @app.command(rich_help_panel=_ACT)
 @plain_errors
 def retry(run: RunArgument, *, as_json: AsJson = False) -> None:
@@ -233,6 +244,33 @@ def replay(
     from cli.acting_commands import replay as send_again
 
     send_again(target, at=at, key=key, as_json=as_json)
+
+
+@app.command(rich_help_panel=_ACT)
+@plain_errors
+def backfill(
+    pipeline: Annotated[str, typer.Argument(help="The pipeline that shall get the blobs.")],
+    *,
+    prefix: Annotated[str, typer.Option(help="How the blobs' paths begin.")] = "",
+    since: Annotated[str | None, typer.Option(help="Only blobs written since then, as 2026-03-01T00:00Z.")] = None,
+    until: Annotated[str | None, typer.Option(help="Only blobs written before then.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Take those again that were ignored or failed.")] = False,
+    per_minute: Annotated[int | None, typer.Option(min=1, max=6000, help="Blobs handed over a minute.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking first.")] = False,
+    confirm: Annotated[str | None, typer.Option(help="What the dry run said: do what it counted.")] = None,
+    stop: Annotated[bool, typer.Option("--stop", help="Stop it; the same command without this goes on.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Begin one anew that is done.")] = False,
+    follow: Annotated[bool, typer.Option(help="Wait for it; without, it goes on all the same.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Hand blobs that are there already to a pipeline: first a dry run, then at a bounded rate."""
+    from cli.backfill_commands import BackfillOptions, run_backfill
+
+    options = BackfillOptions(
+        pipeline=pipeline, prefix=prefix, since=since, until=until, again=again, per_minute=per_minute, yes=yes,
+        confirm=confirm, stop=stop, fresh=fresh, follow=follow,
+    )  # fmt: skip
+    run_backfill(options, as_json=as_json)
 
 
 @app.command(rich_help_panel=_LOOK)

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from functions.core.alerts import Alert
 from functions.core.announcements import Announcement
+from functions.core.backfills import Backfill
 from functions.core.consignments import Consignment
 from functions.core.databricks_states import RunStatus
 from functions.core.ledger import Arrival, Run
@@ -456,9 +457,10 @@ class Quarantine(Protocol):
 
 
 class OperationLog(Protocol):
-    """Keeps what operators asked for: replays under their ids.
+    """Keeps what operators asked for: replays under their ids, backfills with their progress.
 
-    Raises `LedgerUnavailableError` (transient) when the store does not answer.
+    Raises `LedgerConflictError` (transient) when a version is no longer current,
+    `LedgerUnavailableError` (transient) when the store does not answer.
     """
 
     def claim_replay(self, replay: Replay) -> Replay:
@@ -467,6 +469,26 @@ class OperationLog(Protocol):
 
     def finish_replay(self, replay: Replay) -> None:
         """Write down what came of a replay; the first account of it stays."""
+        ...
+
+    def claim_backfill(self, backfill: Backfill) -> tuple[Entry[Backfill], bool]:
+        """Return the backfill of this id, and whether this call made it."""
+        ...
+
+    def get_backfill(self, backfill_id: str) -> Entry[Backfill] | None:
+        """Return a backfill, or None."""
+        ...
+
+    def update_backfill(self, entry: Entry[Backfill], backfill: Backfill) -> Entry[Backfill]:
+        """Return the new entry."""
+        ...
+
+    def active_backfills(self) -> Sequence[Entry[Backfill]]:
+        """Return backfills that have a next page; reads an index."""
+        ...
+
+    def backfills(self, *, limit: int) -> Sequence[Backfill]:
+        """Return backfills, the latest first."""
         ...
 
 

@@ -15,4 +15,5 @@ def event_of(arrival: Arrival) -> BlobCreated:
         blob=arrival.blob,
         content_type=arrival.content_type,
         traceparent=arrival.traceparent,
+        source=arrival.source,
     )

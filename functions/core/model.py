@@ -72,6 +72,7 @@ class ArrivalSource(StrEnum):
     EVENT = "event"  # Event Grid said that its content was committed
     RENAME = "rename"  # Event Grid said that it was renamed; size and ETag are what storage had then
     SWEEP = "sweep"  # no event came: a listing found it
+    BACKFILL = "backfill"  # a person had it handed over, which was there before
 
 
 class RunState(StrEnum):

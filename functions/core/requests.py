@@ -12,7 +12,7 @@ from functions.core.parameters import STAGES_OF_KIND, check_tunable
 from functions.core.pipelines import Pipeline, Pipelines
 from functions.core.reading import Reader, shown
 
-__all__ = ["MAX_BODY_BYTES", "parse_run_request"]
+__all__ = ["MAX_BODY_BYTES", "parse_body", "parse_run_request"]
 
 MAX_BODY_BYTES: Final = 64 * 1024
 _MAX_FILES: Final = 100
@@ -47,10 +47,8 @@ def parse_run_request(
     Raises:
         InvalidRequestError: Anything is wrong; lists every bad field.
     """
-    if len(body) > MAX_BODY_BYTES:
-        raise InvalidRequestError([Problem("body", f"{len(body)} bytes", f"at most {MAX_BODY_BYTES} bytes")])
     problems: list[Problem] = []
-    root = Reader(_parse_object(body), "", problems)
+    root = Reader(parse_body(body), "", problems)
     root.mapping(required=("pipeline",), optional=("stages", "parameters", "files"))
     if not _KEY.fullmatch(idempotency_key):
         expected = "1 to 128 letters, digits, '_', '.', ':' or '-'"
@@ -72,7 +70,10 @@ def parse_run_request(
     )
 
 
-def _parse_object(body: bytes) -> object:
+def parse_body(body: bytes) -> object:
+    """Return the JSON in a request's body; raises InvalidRequestError if it is too large, none, or says a key twice."""
+    if len(body) > MAX_BODY_BYTES:
+        raise InvalidRequestError([Problem("body", f"{len(body)} bytes", f"at most {MAX_BODY_BYTES} bytes")])
     try:
         document: object = json.loads(body, object_pairs_hook=_refuse_repeated_keys)
     except (ValueError, RecursionError):

@@ -16,6 +16,7 @@ class WorkKind(StrEnum):
     """What the dispatcher shall do; each is safe to repeat, and to do when there is nothing to do."""
 
     CLOSE_BATCH = "close_batch"  # look at the pipeline's held arrivals and freeze those that are due into a run
+    BACKFILL = "backfill"  # take one backfill one page further
     ADVANCE_RUN = "advance_run"  # take one run as far towards its submission as it goes
 
 
@@ -30,9 +31,13 @@ class WorkItem:
     traceparent: str | None = None
     consignment: str = ""  # of CLOSE_BATCH: look at this one only
 
+    backfill_id: str = ""  # of BACKFILL
+
     def __post_init__(self) -> None:
         if (self.kind is WorkKind.ADVANCE_RUN) != (self.run_id is not None):
             raise ValueError(f"{self.kind} and run {self.run_id!r} do not go together")
+        if (self.kind is WorkKind.BACKFILL) != bool(self.backfill_id):
+            raise ValueError(f"{self.kind} and backfill {self.backfill_id!r} do not go together")
 
     def to_json(self) -> str:
         """Return the message text."""
@@ -44,6 +49,7 @@ class WorkItem:
                 "tries": self.tries,
                 "traceparent": self.traceparent,
                 **({"consignment": self.consignment} if self.consignment else {}),
+                **({"backfill_id": self.backfill_id} if self.backfill_id else {}),
             },
             sort_keys=True,
         )
@@ -57,7 +63,8 @@ class WorkItem:
         except (ValueError, RecursionError):  # bytes that are no UTF-8 are a ValueError too
             raise InvalidDocumentError([Problem("work item", f"{len(text)} characters", "JSON")]) from None
         root = Reader(value, "work item", problems)
-        root.mapping(required=("kind", "pipeline", "run_id", "tries", "traceparent"), optional=("consignment",))
+        optional = ("consignment", "backfill_id")
+        root.mapping(required=("kind", "pipeline", "run_id", "tries", "traceparent"), optional=optional)
         kind = root.child("kind").one_of(WorkKind)
         pipeline = PipelineKey(root.child("pipeline").text(min_length=1))
         run_id = root.child("run_id").nullable_text(pattern=RUN_ID_PATTERN, expected="a run id")
@@ -65,7 +72,10 @@ class WorkItem:
         traceparent = root.child("traceparent").nullable_text()
         consignment = root.child("consignment").text(default="")
         if not problems and (kind is WorkKind.ADVANCE_RUN) != (run_id is not None):
-            root.child("run_id").refuse("a run id for advance_run, null for close_batch")
+            root.child("run_id").refuse("a run id for advance_run, null for other work")
+        backfill_id = root.child("backfill_id").text(default="", pattern="|[0-9a-f]{16}", expected="a backfill's id")
+        if not problems and (kind is WorkKind.BACKFILL) != bool(backfill_id):
+            root.child("backfill_id").refuse("a backfill's id for backfill, nothing for other work")
         if problems:
             raise InvalidDocumentError(problems)
         return cls(
@@ -75,4 +85,5 @@ class WorkItem:
             tries=tries,
             traceparent=traceparent,
             consignment=consignment,
+            backfill_id=backfill_id,
         )

@@ -33,7 +33,7 @@ from functions.services.plane import ControlPlane, Done, Wait, wake_dispatcher
 from functions.services.putting_back import back_off_s
 from functions.services.situations import bare_situation
 
-__all__ = ["Arrived", "arrive", "arrive_without_event"]
+__all__ = ["Arrived", "arrival_of", "arrive", "arrive_without_event"]
 
 _TRIES: Final = 5
 
@@ -158,13 +158,13 @@ def _record(
     match decision:
         case Skip():
             state = ArrivalState.SEAL if decision.reason is SkipReason.SEAL else ArrivalState.IGNORED
-            wanted = _arrival_of(plane, event, state, traceparent, decision)
+            wanted = arrival_of(plane, event, state, traceparent, decision)
             entry, _, is_new = plane.ledger.record_arrival(wanted, is_first_try=is_first_try)
             entry, what = _note(plane, entry, wanted, is_new=is_new), str(decision)
             if entry.value.state is ArrivalState.SEAL:
                 _look_again(plane, entry.value)
         case Hold():
-            wanted = _arrival_of(plane, event, ArrivalState.HELD, traceparent, decision)
+            wanted = arrival_of(plane, event, ArrivalState.HELD, traceparent, decision)
             entry, held, is_new = plane.ledger.record_arrival(wanted, is_first_try=is_first_try)
             recorded, entry = entry, _note(plane, entry, wanted, is_new=is_new)
             if recorded.value.state is ArrivalState.IGNORED and entry.value.state is ArrivalState.HELD:
@@ -220,13 +220,14 @@ def _look_again(plane: ControlPlane, arrival: Arrival) -> str:
     return "held until the dispatcher looks"
 
 
-def _arrival_of(
+def arrival_of(
     plane: ControlPlane,
     event: BlobCreated | OtherBlobEvent,
     state: ArrivalState,
-    traceparent: str,
+    traceparent: str | None,
     decision: Hold | Skip,
 ) -> Arrival:
+    """Return the arrival of an event as it is recorded after the decision about it."""
     now = plane.clock.now()
     reason = str(decision) if isinstance(decision, Skip) else None
     if isinstance(decision, Hold) and decision.consignment:

@@ -1,8 +1,9 @@
 """Does one piece of queued work, and queues what remains of it."""
 
 from functions.core.errors import IllegalTransitionError, TransientError, UnknownRunError
-from functions.core.work import WorkItem
+from functions.core.work import WorkItem, WorkKind
 from functions.ports import SpanHandle
+from functions.services.backfill_steps import step_backfill
 from functions.services.changes import read_run
 from functions.services.closing import close_pipeline_batch
 from functions.services.plane import ControlPlane, Done, Progress, Wait
@@ -34,6 +35,7 @@ def dispatch(plane: ControlPlane, text: str | bytes) -> None:
         pipeline=item.pipeline,
         consignment=item.consignment or None,
         run_id=item.run_id,
+        backfill_id=item.backfill_id or None,
         tries=item.tries,
     ) as span:
         _note(span, _work(plane, item))
@@ -43,6 +45,8 @@ def _work(plane: ControlPlane, item: WorkItem) -> Progress:
     try:
         if item.run_id is not None:
             progress = advance_or_put_back(plane, read_run(plane.ledger, item.run_id), tries=item.tries)
+        elif item.kind is WorkKind.BACKFILL:
+            progress = step_backfill(plane, item.backfill_id)
         else:
             progress = close_pipeline_batch(plane, item.pipeline, item.consignment)
     except TransientError as error:

@@ -1,5 +1,6 @@
 """Puts work back into its queue with a delay, so that no thread sleeps and nothing is tried in a tight loop."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
@@ -36,14 +37,7 @@ def put_back(plane: ControlPlane, item: WorkItem, *, after_s: float, tries: int 
     """Have the work done later, unless it has been put back so often that the reconciler will do."""
     if item.tries >= tries:
         return Done(what="left to the reconciler")
-    later = WorkItem(
-        kind=item.kind,
-        pipeline=item.pipeline,
-        run_id=item.run_id,
-        tries=item.tries + 1,
-        traceparent=item.traceparent,
-        consignment=item.consignment,
-    )
+    later = replace(item, tries=item.tries + 1)
     if item.kind is WorkKind.CLOSE_BATCH and item.tries == 0:
         wake_dispatcher(
             plane, item.pipeline, after_s=after_s, traceparent=item.traceparent, consignment=item.consignment

@@ -1,6 +1,7 @@
 """Looks after what nobody else comes back for: silent runs, arrivals that are still held, slots that were missed."""
 
 from collections import Counter
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -10,6 +11,7 @@ from functions.core.ledger import Run
 from functions.core.model import DatabricksRunId, PipelineKey, RunState
 from functions.core.tokens import pipeline_of_run
 from functions.ports import Entry, OpenRun
+from functions.services.backfill_steps import go_on_with_backfills
 from functions.services.closing import close_pipeline_batch
 from functions.services.left_behind import find_left_behind, remember_pipelines
 from functions.services.plane import ControlPlane, Wait
@@ -56,15 +58,7 @@ def reconcile(plane: ControlPlane) -> Reconciled:
                 break  # asking for the next one would be refused too
             except MlopsError as error:
                 found[type(error).__name__] += 1
-        for pipeline in plane.pipelines.pipelines:
-            looks = [partial(catch_up, plane, pipeline.key, schedule) for schedule in pipeline.schedules]
-            if pipeline.routes:
-                looks.insert(0, partial(_close_batches, plane, pipeline.key))
-            for look in looks:
-                try:
-                    found[look()] += 1
-                except MlopsError as error:
-                    found[type(error).__name__] += 1
+        _look_after_the_rest(plane, found)
         _bring_up_to_date(plane, found)
         _find_left_behind(plane, found)
         _forget_what_is_old(plane, found)
@@ -102,6 +96,21 @@ def _find_left_behind(plane: ControlPlane, found: Reconciled) -> None:
             found[f"held for {left.pipeline!r}, which is not configured"] += left.count
     except MlopsError as error:
         found[type(error).__name__] += 1
+
+
+def _look_after_the_rest(plane: ControlPlane, found: Reconciled) -> None:
+    """Close batches that are due, catch up with slots, go on with backfills; none keeps the others waiting."""
+    looks: list[Callable[[], str]] = []
+    for pipeline in plane.pipelines.pipelines:
+        if pipeline.routes:
+            looks.append(partial(_close_batches, plane, pipeline.key))
+        looks += [partial(catch_up, plane, pipeline.key, schedule) for schedule in pipeline.schedules]
+    looks.append(partial(go_on_with_backfills, plane))
+    for look in looks:
+        try:
+            found[look()] += 1
+        except MlopsError as error:
+            found[type(error).__name__] += 1
 
 
 def _active(plane: ControlPlane, open_runs: list[OpenRun], found: Reconciled) -> set[DatabricksRunId]:

@@ -5,12 +5,12 @@ before anything is done and again with what came of it, and the note that it lea
 id: so a repeat under the same id, also after a crash half-way, does nothing twice.
 """
 
-import json
 from dataclasses import replace
 
 from functions.core.access import Actor
 from functions.core.dead_letters import GivenUp, MessageKind, read_dead_letter
 from functions.core.errors import (
+    InvalidDocumentError,
     InvalidRequestError,
     PermanentError,
     Problem,
@@ -25,6 +25,7 @@ from functions.core.replays import (
     parse_replay_request,
     replay_id_of,
 )
+from functions.core.requests import parse_body
 from functions.core.work import WorkItem
 from functions.ports import Entry
 from functions.services.acted import Acted
@@ -48,7 +49,7 @@ def replay(plane: ControlPlane, body: bytes, *, idempotency_key: str | None, act
         UnknownRunError: There is no such run.
         IllegalTransitionError: Replaying it could do its work twice; the message says what to do instead.
     """
-    target = parse_replay_request(_json(body), idempotency_key=idempotency_key, account=plane.account)
+    target = parse_replay_request(parse_body(body), idempotency_key=idempotency_key, account=plane.account)
     wanted = Replay(
         id=replay_id_of(idempotency_key, *_state_of(plane, target)),
         target=str(target),
@@ -68,14 +69,6 @@ def replay(plane: ControlPlane, body: bytes, *, idempotency_key: str | None, act
     finished = replace(first, done_at=plane.clock.now(), did=acted.did, did_not=acted.did_not)
     plane.operations.finish_replay(finished)
     return finished, acted
-
-
-def _json(body: bytes) -> object:
-    try:
-        document: object = json.loads(body)
-    except (ValueError, RecursionError):
-        raise InvalidRequestError([Problem("body", f"{len(body)} bytes", "a JSON object")]) from None
-    return document
 
 
 def _state_of(plane: ControlPlane, target: ReplayTarget) -> tuple[str, ...]:
@@ -118,7 +111,11 @@ def _replay_run(plane: ControlPlane, run_id: RunId, replaying: Replay) -> Acted:
 def _replay_dead_letter(plane: ControlPlane, name: str) -> Acted:
     did: list[str] = []
     did_not: list[str] = []
-    for given_up in read_dead_letter(plane.quarantine.read(name)):
+    try:
+        letters = read_dead_letter(plane.quarantine.read(name))
+    except InvalidDocumentError as error:
+        raise InvalidRequestError([Problem("dead_letter", repr(name[:200]), f"a dead letter, but {error}")]) from error
+    for given_up in letters:
         try:
             did.append(f"{given_up.label}: {_hand_over(plane, given_up)}")
         except PermanentError as error:

@@ -32,7 +32,7 @@ def replay_arrival(plane: ControlPlane, entry: Entry[Arrival], replaying: Replay
         if is_replayed_by(arrival.history, replaying):
             _wake(plane, arrival)
             return Acted(did_not=(f"held it not again: this replay has, and it is {arrival.state.value} now",))
-        if arrival.state in {ArrivalState.HELD, ArrivalState.ASSIGNED}:
+        if arrival.state in {ArrivalState.HELD, ArrivalState.ASSIGNED, ArrivalState.SEAL}:
             return _is_under_way(plane, arrival)
         if (refusal := _refusal(plane, arrival)) is not None:
             raise refusal
@@ -40,7 +40,9 @@ def replay_arrival(plane: ControlPlane, entry: Entry[Arrival], replaying: Replay
         if not isinstance(decision, Hold):
             return Acted(did=("decided about it again",), did_not=(f"held it not: {decision}",))
         held = arrival.replay(decision.pipeline, plane.clock.now(), replaying.note)
-        held = replace(held, route=decision.route, config_version=plane.pipelines.version)
+        held = replace(
+            held, route=decision.route, consignment=decision.consignment, config_version=plane.pipelines.version
+        )
         try:
             plane.ledger.update_arrival(entry, held)
         except LedgerConflictError:
@@ -57,6 +59,12 @@ def _is_under_way(plane: ControlPlane, arrival: Arrival) -> Acted:
         _wake(plane, arrival)
         why = arrival.reason or "its batch has not closed yet"
         return Acted(did=("had the dispatcher look at it",), did_not=(f"held it not: it is held already, {why}",))
+    if arrival.state is ArrivalState.SEAL:
+        _wake(plane, arrival)
+        return Acted(
+            did=("had the dispatcher look at its consignment",),
+            did_not=("held it not: it is a seal, never an input",),
+        )
     return Acted(did_not=(f"held it not: run {arrival.run_id} has it; retry or cancel that one",))
 
 
@@ -76,4 +84,6 @@ def _refusal(plane: ControlPlane, arrival: Arrival) -> IllegalTransitionError | 
 
 def _wake(plane: ControlPlane, arrival: Arrival) -> None:
     if arrival.pipeline is not None and arrival.pipeline in plane.pipelines.by_key:
-        wake_dispatcher(plane, arrival.pipeline, after_s=0, traceparent=arrival.traceparent)
+        wake_dispatcher(
+            plane, arrival.pipeline, after_s=0, traceparent=arrival.traceparent, consignment=arrival.consignment
+        )

@@ -118,6 +118,9 @@ class Query:
         if value is not None and len(value) > at_most:
             self.problems.append(Problem(name, f"{len(value)} characters", f"at most {at_most}"))
             return None
+        if value is not None and not value.isprintable():
+            self.problems.append(Problem(name, ascii(value[:80]), "printable text"))
+            return None
         return value
 
     def instant(self, name: str) -> datetime | None:

@@ -1,15 +1,15 @@
-"""Answers over HTTP those who look at what was given up, or replay it."""
+"""Answers over HTTP those who replay what was given up, or backfill what was there before."""
 
 import azure.functions as func
 
 from functions.core.access import Role
-from functions.triggers.answers import Query, admit, answer, as_json
+from functions.triggers.answers import Query, accepted, admit, answer, as_json
 
 __all__ = ["replay_functions"]
 
 
 def replay_functions() -> func.Blueprint:
-    """Return the functions of replays; reading and acting are different ones."""
+    """Return the functions of replays and backfills; reading and acting are different ones."""
     blueprint = func.Blueprint()  # type: ignore[no-untyped-call] # untyped in azure-functions
 
     @blueprint.function_name("replay")
@@ -23,6 +23,24 @@ def replay_functions() -> func.Blueprint:
     def list_dead_letters(req: func.HttpRequest) -> func.HttpResponse:
         """List what was given up: `?prefix=`, `?limit=`."""
         return answer(lambda: _list_dead_letters(req))
+
+    @blueprint.function_name("request_backfill")
+    @blueprint.route(route="backfills", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
+    def request_backfill(req: func.HttpRequest) -> func.HttpResponse:
+        """Begin, go on with, confirm or stop the backfill that the body describes."""
+        return answer(lambda: _request_backfill(req))
+
+    @blueprint.function_name("list_backfills")
+    @blueprint.route(route="backfills", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
+    def list_backfills(req: func.HttpRequest) -> func.HttpResponse:
+        """List backfills, the latest first: `?limit=`."""
+        return answer(lambda: _list_backfills(req))
+
+    @blueprint.function_name("show_backfill")
+    @blueprint.route(route="backfills/{id}", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
+    def show_backfill(req: func.HttpRequest) -> func.HttpResponse:
+        """Show how far a backfill is."""
+        return answer(lambda: _show_backfill(req))
 
     return blueprint
 
@@ -44,3 +62,33 @@ def _list_dead_letters(req: func.HttpRequest) -> func.HttpResponse:
     prefix, limit = query.text("prefix", at_most=1024), query.limit()
     query.check()
     return as_json(200, {"dead_letters": list_dead_letters(plane, prefix=prefix or "", limit=limit)})
+
+
+def _request_backfill(req: func.HttpRequest) -> func.HttpResponse:
+    from functions.core.backfill_rows import backfill_to_public_json
+    from functions.services.backfill import request_backfill
+
+    plane, actor = admit(req, Role.OPERATOR)
+    backfill, acted = request_backfill(plane, req.get_body(), actor)
+    document = {**backfill_to_public_json(backfill), **acted.to_json()}
+    return accepted(req, f"backfills/{backfill.id}", document)
+
+
+def _list_backfills(req: func.HttpRequest) -> func.HttpResponse:
+    from functions.core.backfill_rows import backfill_to_public_json
+    from functions.services.backfill import list_backfills
+
+    plane, _ = admit(req, Role.READER)
+    query = Query(req)
+    limit = query.limit()
+    query.check()
+    found = list_backfills(plane, limit=limit)
+    return as_json(200, {"backfills": [backfill_to_public_json(backfill) for backfill in found]})
+
+
+def _show_backfill(req: func.HttpRequest) -> func.HttpResponse:
+    from functions.core.backfill_rows import backfill_to_public_json
+    from functions.services.backfill import show_backfill
+
+    plane, _ = admit(req, Role.READER)
+    return as_json(200, backfill_to_public_json(show_backfill(plane, req.route_params.get("id", ""))))

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from functions.adapters.table_operations import TableOperations
 from functions.adapters.tables import AzureTables
+from functions.core.backfills import Backfill, BackfillState, Counts
+from functions.core.errors import LedgerConflictError
+from functions.core.model import PipelineKey
 from functions.core.replays import Replay
 from tests.support.in_memory import InMemoryTables
 from tests.support.storage_ports import fresh_name, storage_of
@@ -24,6 +27,23 @@ def operations(request: pytest.FixtureRequest) -> Iterator[TableOperations]:
         yield TableOperations(AzureTables(storage, prefix=fresh_name("o")))
 
 
+def make_backfill(backfill_id: str = "0123456789abcdef", *, at: datetime = NOON) -> Backfill:
+    return Backfill(
+        id=backfill_id,
+        pipeline=PipelineKey("p"),
+        prefix="naïve #1/",
+        since=NOON - timedelta(days=1),
+        until=NOON,
+        again=False,
+        per_minute=60,
+        places=(("input", "naïve #1/"),),
+        state=BackfillState.COUNTING,
+        asked_by="ann",
+        created_at=at,
+        updated_at=at,
+    )
+
+
 def test_the_first_replay_of_an_id_stays_and_so_does_its_first_account(operations: TableOperations) -> None:
     first = Replay(id="a" * 64, target="run:r", actor="ann", requested_at=NOON)
     other = replace(first, target="run:s", actor="bob")
@@ -34,3 +54,36 @@ def test_the_first_replay_of_an_id_stays_and_so_does_its_first_account(operation
     operations.finish_replay(done)
     operations.finish_replay(replace(done, did=("something else",)))
     assert operations.claim_replay(first) == done
+
+
+def test_a_backfill_moves_on_by_compare_and_set(operations: TableOperations) -> None:
+    entry, is_new = operations.claim_backfill(make_backfill())
+    again, is_new_again = operations.claim_backfill(make_backfill(at=NOON + timedelta(1)))
+
+    updated = operations.update_backfill(entry, replace(entry.value, counts=Counts(new=2), continuation="next page"))
+
+    assert (is_new, is_new_again, again.value) == (True, False, entry.value)
+    with pytest.raises(LedgerConflictError):
+        operations.update_backfill(entry, entry.value)
+    assert operations.get_backfill(entry.value.id) == updated
+    assert operations.get_backfill("none") is None
+
+
+def test_the_index_has_the_active_ones_only(operations: TableOperations) -> None:
+    entry, _ = operations.claim_backfill(make_backfill())
+    operations.claim_backfill(make_backfill("f" * 16))
+
+    stopped = operations.update_backfill(entry, replace(entry.value, state=BackfillState.STOPPED))
+    while_stopped = [found.value.id for found in operations.active_backfills()]
+    operations.update_backfill(stopped, replace(stopped.value, state=BackfillState.RUNNING))
+
+    assert while_stopped == ["f" * 16]
+    assert [found.value.id for found in operations.active_backfills()] == [entry.value.id, "f" * 16]
+
+
+def test_backfills_are_listed_latest_first(operations: TableOperations) -> None:
+    assert list(operations.backfills(limit=5)) == []
+    for number in range(3):
+        operations.claim_backfill(make_backfill(f"{number}" * 16, at=NOON + timedelta(minutes=number)))
+
+    assert [backfill.id[0] for backfill in operations.backfills(limit=2)] == ["2", "1"]

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from azure.core.credentials import AzureKeyCredential
@@ -26,10 +27,12 @@ READING = {
     "health",
     "health_details",
     "list_arrivals",
+    "list_backfills",
     "list_dead_letters",
     "list_pipelines",
     "list_runs",
     "show_arrival",
+    "show_backfill",
     "show_run",
 }
 ACTING = {
@@ -38,6 +41,7 @@ ACTING = {
     "pause_pipeline",
     "repair_run",
     "replay",
+    "request_backfill",
     "request_run",
     "resume_pipeline",
     "retry_run",
@@ -354,6 +358,30 @@ def test_a_run_is_cancelled_and_its_file_replayed(cloud: PlaneCloud) -> None:
 def _of_attempt(cloud: PlaneCloud, run_id: RunId, attempt: int) -> Run | None:
     entry = cloud.ledger.get_run(run_id)
     return None if entry is None or entry.value.attempt < attempt else entry.value
+
+
+def test_files_that_were_there_before_are_backfilled_after_a_dry_run(cloud: PlaneCloud) -> None:
+    """R75: nothing announces them; the app lists them, step by step, with nobody waiting."""
+    for number in range(3):
+        cloud.upload_silently(f"backfilled-{number}.parquet")
+    body = {"pipeline": "flight_delay_scoring", "prefix": "flights/new/backfilled-"}
+
+    status, begun = cloud.api("POST", "/backfills", body)
+    counted = until(lambda: _backfill_in(cloud, begun["id"], "counted"), what="the dry run")
+    assert counted is not None
+    cloud.api("POST", "/backfills", {**body, "confirm": counted["confirm"]})
+    done = until(lambda: _backfill_in(cloud, begun["id"], "done"), what="the backfill")
+
+    assert done is not None
+    assert (status, counted["plan"]["new"], done["counts"]["new"]) == (202, 3, 3)
+    run = cloud.ended(cloud.run_of("backfilled-0.parquet").id, within_s=90)
+    assert run.outcome is Outcome.COMPLETED
+
+
+def _backfill_in(cloud: PlaneCloud, backfill_id: str, state: str) -> dict[str, Any] | None:
+    _, document = cloud.api("GET", f"/backfills/{backfill_id}")
+    found: dict[str, Any] = document
+    return found if found["state"] == state else None
 
 
 def test_a_message_that_nobody_understood_is_listed_and_replayed(cloud: PlaneCloud) -> None:

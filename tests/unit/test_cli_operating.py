@@ -13,10 +13,26 @@ from typer.testing import CliRunner, Result
 
 from cli.failures import CommandError
 from cli.main import app
-from cli.times import instant_of
+from cli.times import instant_of, moment_of
 
 RUN = "flight_delay_scoring-20260301T120000Z-0123456789ab"
 ARRIVAL = "0" * 64
+
+
+BACKFILL = {
+    "id": "0123456789abcdef",
+    "pipeline": "flight_delay_scoring",
+    "prefix": "",
+    "since": "1970-01-01T00:00:00.000000Z",
+    "until": "2026-03-01T00:00:00.000000Z",
+    "note": None,
+    "places": ["input/flights/new/"],
+    "plan": None,
+    "counts": {"seen": 3, "outside": 0, "unwanted": 1, "known": 0, "new": 2, "again": 0},
+    "confirm": None,
+    "state": "counting",
+    "created_at": "2026-03-01T00:00:00.000000Z",
+}
 
 
 @dataclass
@@ -73,7 +89,7 @@ def tidegate(plane: Plane, *arguments: str, **environ: str) -> Result:
 def test_help_lists_the_commands_of_an_operator() -> None:
     done = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
 
-    for command in ("arrivals", "dead-letters", "retry", "cancel", "repair", "replay"):
+    for command in ("arrivals", "dead-letters", "retry", "cancel", "repair", "replay", "backfill", "backfills"):
         assert f" {command} " in done.stdout
 
 
@@ -85,6 +101,8 @@ def test_help_lists_the_commands_of_an_operator() -> None:
         ("dead-letters",),
         ("cancel", RUN),
         ("replay", ARRIVAL),
+        ("backfill", "flight_delay_scoring"),
+        ("backfills",),
     ],
 )
 def test_commands_that_need_a_cloud_say_how_to_start_it(tmp_path: Path, command: tuple[str, ...]) -> None:
@@ -172,6 +190,45 @@ def test_a_key_goes_nowhere_unencrypted(plane: Plane, environ: dict[str, str], t
     assert "the-key" not in done.stderr
 
 
+def test_a_backfill_is_followed_to_its_plan_and_says_how_to_go_on(plane: Plane) -> None:
+    begun = {**BACKFILL, "did": ["began a dry run, which changes nothing"], "did_not": []}
+    counted = {**BACKFILL, "state": "counted", "plan": BACKFILL["counts"], "confirm": "89abcdef"}
+    plane.tell("POST /api/backfills", (202, begun))
+    plane.tell(f"GET /api/backfills/{BACKFILL['id']}", (200, BACKFILL), (200, counted))
+
+    done = tidegate(
+        plane, "backfill", "flight_delay_scoring", "--prefix", "flights/new/", "--since", "2026-01-01", "--again"
+    )
+
+    assert done.exit_code == 0, done.stderr
+    assert plane.asked[0][1] == {
+        "pipeline": "flight_delay_scoring",
+        "prefix": "flights/new/",
+        "since": "2026-01-01T00:00:00.000000Z",
+        "again": True,
+    }
+    assert "2 new: would be recorded" in done.stdout
+    assert "--confirm 89abcdef" in done.stdout
+
+
+def test_a_backfill_as_json_is_one_document(plane: Plane) -> None:
+    plane.tell("POST /api/backfills", (202, {**BACKFILL, "state": "done", "did": [], "did_not": ["it is done"]}))
+
+    done = tidegate(plane, "backfill", "flight_delay_scoring", "--yes", "--json")
+
+    assert json.loads(done.stdout)["did_not"] == ["it is done"]
+    assert plane.asked[0][1] == {"pipeline": "flight_delay_scoring", "prefix": "", "yes": True}
+
+
+def test_backfills_are_listed(plane: Plane) -> None:
+    plane.tell("GET /api/backfills?limit=20", (200, {"backfills": [BACKFILL]}))
+
+    text, document = tidegate(plane, "backfills"), tidegate(plane, "backfills", "--json")
+
+    assert "0123456789abcdef" in text.stdout
+    assert json.loads(document.stdout) == BACKFILL
+
+
 def test_dead_letters_are_listed(plane: Plane) -> None:
     letter = {"name": "poison/x[1].json", "at": "2026-03-01T00:00:00.000000Z", "queue": "arrivals", "reason": "no JSON"}
     plane.tell("GET /api/dead-letters?limit=100", (200, {"dead_letters": [letter]}))
@@ -186,3 +243,10 @@ def test_dead_letters_are_listed(plane: Plane) -> None:
 def test_a_time_that_is_none_is_refused_with_how_to_write_it(text: str) -> None:
     with pytest.raises(CommandError, match="expected a time as"):
         instant_of("--since", text)
+
+
+def test_a_backfills_time_is_the_same_whenever_it_is_said() -> None:
+    """So long ago, as 7d, would be another backfill at each call."""
+    assert instant_of("--since", "7d") is not None
+    with pytest.raises(CommandError):
+        moment_of("--since", "7d")

@@ -10,7 +10,6 @@ import pytest
 from functions.core.access import Actor
 from functions.core.errors import (
     IllegalTransitionError,
-    InvalidDocumentError,
     InvalidRequestError,
     NotFoundError,
     UnknownRunError,
@@ -306,7 +305,7 @@ def test_a_dead_letter_that_is_none_is_refused() -> None:
     world = World()
     world.quarantine.documents["x.json"] = {"something": "else"}
 
-    with pytest.raises(InvalidDocumentError):
+    with pytest.raises(InvalidRequestError, match="a dead letter, but"):
         ask(world, dead_letter="x.json")
 
 

@@ -137,8 +137,10 @@ READING = [
     "list_arrivals",
     "show_arrival",
     "list_dead_letters",
+    "list_backfills",
+    "show_backfill",
 ]
-ACTING = ["request_run", "retry_run", "cancel_run", "repair_run", "replay"]
+ACTING = ["request_run", "retry_run", "cancel_run", "repair_run", "replay", "request_backfill"]
 
 
 def signed_in(*roles: str) -> str:
@@ -236,6 +238,7 @@ def test_arrivals_are_listed_by_state_pipeline_and_blob(world: World) -> None:
         ({"state": "lost"}, "state"),
         ({"since": "yesterday"}, "since"),
         ({"limit": "0"}, "limit"),
+        ({"pipeline": "a\nb"}, "pipeline"),
         ({"blob": "https://example.org/x?sig=secret"}, "blob"),
     ],
 )
@@ -284,3 +287,17 @@ def test_a_replay_is_asked_for_over_http(world: World) -> None:
 
     assert (status, what["did"]) == (200, ["decided about it again"])
     assert (refused, "errors" in wrong) == (400, True)
+
+
+def test_a_backfill_is_asked_for_and_followed_over_http(world: World) -> None:
+    begun, backfill = ask("request_backfill", "POST", body={"pipeline": SCORING})
+    shown, progress = ask("show_backfill", route={"id": str(backfill["id"])})
+    listed, found = ask("list_backfills")
+    unknown, _ = ask("show_backfill", route={"id": "none"})
+    refused, wrong = ask("request_backfill", "POST", body={"pipeline": "nobody"})
+
+    assert (begun, shown, listed, unknown, refused) == (202, 200, 200, 404, 400)
+    assert progress["state"] == "counting"
+    assert len(cast("list[object]", found["backfills"])) == 1
+    assert str(backfill["status_url"]).endswith(f"/api/backfills/{backfill['id']}")
+    assert "a pipeline with routes" in json.dumps(wrong)

@@ -1,0 +1,277 @@
+"""Tests that a backfill hands existing blobs over once, at its rate, and survives anything (R75)."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from functions.core.access import Actor
+from functions.core.backfills import Backfill, BackfillState, Counts
+from functions.core.errors import IllegalTransitionError, InvalidRequestError
+from functions.core.model import ArrivalSource, ArrivalState, Outcome
+from functions.core.work import WorkItem, WorkKind
+from functions.services import backfill_steps
+from functions.services.backfill import list_backfills, request_backfill, show_backfill
+from functions.services.dispatch import dispatch
+from functions.services.reconcile import reconcile
+from tests.support.control_plane import SCORING, World, make_blob, make_pipelines
+from tests.support.fault_walk import CrashAt, FailAt, settle, survive, walk_faults
+from tests.support.in_memory import Faults
+
+ANN = Actor(name="ann@contoso.com")
+OLD = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def ask(world: World, **body: Any) -> Backfill:
+    document = {"pipeline": SCORING, **body}
+    backfill, _ = request_backfill(world.plane, json.dumps(document).encode(), ANN)
+    return backfill
+
+
+def put(world: World, *names: str, at: datetime = OLD) -> None:
+    """Have blobs in storage that no event has announced."""
+    for name in names:
+        world.inputs.put(make_blob(name), at=at)
+
+
+def test_the_default_is_a_dry_run_that_changes_nothing() -> None:
+    world = World()
+    put(world, "a.parquet", "b.parquet", "c.csv")
+    world.deliver(make_blob("b.parquet"))
+    runs = world.runs()
+
+    backfill = ask(world)
+    world.work()
+
+    counted = show_backfill(world.plane, backfill.id)
+    assert counted.state is BackfillState.COUNTED
+    assert counted.plan == Counts(new=1, known=1, unwanted=1)
+    assert world.runs() == runs
+    assert len(world.tables.rows["arrivals"]) == 1
+
+
+def test_a_confirmed_backfill_hands_over_what_is_new() -> None:
+    world = World()
+    put(world, "a.parquet", "b.parquet")
+    backfill = ask(world)
+    world.work()
+    counted = show_backfill(world.plane, backfill.id)
+
+    ask(world, confirm=counted.confirmation)
+    world.settle_submissions()
+
+    done = show_backfill(world.plane, backfill.id)
+    assert (done.state, done.counts) == (BackfillState.DONE, Counts(new=2))
+    assert {world.arrival(make_blob(name)).state for name in ("a.parquet", "b.parquet")} == {ArrivalState.ASSIGNED}
+    assert world.arrival(make_blob("a.parquet")).source is ArrivalSource.BACKFILL
+    assert [run.file_count for run in world.runs()] == [2]
+
+
+def test_another_plan_or_none_is_not_confirmed() -> None:
+    world = World()
+    put(world, "a.parquet")
+    ask(world)
+
+    with pytest.raises(IllegalTransitionError, match="CountThenConfirm"):
+        ask(world, confirm="00000000")
+    world.work()
+    with pytest.raises(InvalidRequestError, match="confirm"):
+        ask(world, confirm="00000000")
+
+
+def test_the_second_request_goes_on_and_a_finished_one_is_not_begun_again() -> None:
+    world = World()
+    put(world, "a.parquet")
+    one = ask(world, yes=True)
+    world.settle_submissions()
+    put(world, "late.parquet")
+
+    again = ask(world, yes=True)
+    world.settle_submissions()
+    world.clock.advance(timedelta(minutes=1))
+    fresh = ask(world, yes=True, fresh=True)
+    world.settle_submissions()
+
+    assert (one.id, again.state) == (again.id, BackfillState.DONE)
+    assert fresh.id == one.id
+    assert show_backfill(world.plane, one.id).counts == Counts(new=1, known=1)
+
+
+def test_time_and_prefix_bound_it() -> None:
+    world = World()
+    put(world, "2013-01.parquet", "2013-02.parquet", "2014-01.parquet")
+    put(world, "2013-03.parquet", at=datetime(2025, 1, 1, tzinfo=UTC))
+
+    backfill = ask(world, prefix="flights/new/2013-", since="2025-06-01T00:00:00Z", until="2026-06-01T00:00:00Z")
+    world.work()
+
+    assert show_backfill(world.plane, backfill.id).plan == Counts(new=2, outside=1)
+
+
+def test_the_rate_is_kept_by_the_delay_of_the_next_step() -> None:
+    """No worker sleeps: 30 a minute are 5 a step, and the next step 10 seconds later."""
+    world = World()
+    put(world, *(f"{number:02}.parquet" for number in range(20)))
+    backfill = ask(world, yes=True, per_minute=30)
+    world.work()
+
+    first = show_backfill(world.plane, backfill.id)
+    for _ in range(3):
+        world.clock.advance(timedelta(seconds=10))
+        world.work()
+    last = show_backfill(world.plane, backfill.id)
+
+    assert (first.counts.new, first.state) == (5, BackfillState.RUNNING)
+    assert (last.counts.new, last.state) == (20, BackfillState.DONE)
+
+
+def test_known_blobs_are_left_alone_unless_they_are_wanted_again() -> None:
+    world = World()
+    for name in ("failed.parquet", "scored.parquet"):
+        put(world, name)
+        world.deliver(make_blob(name))
+    runs = world.databricks_runs()
+    world.finish(runs[0], outcome=Outcome.FAILED)
+    world.finish(runs[1])
+    world.settle()
+
+    plain = ask(world, yes=True)
+    world.settle()
+    again = ask(world, yes=True, again=True)
+    world.settle_submissions()
+
+    assert show_backfill(world.plane, plain.id).counts == Counts(known=2)
+    assert show_backfill(world.plane, again.id).counts == Counts(again=1, known=1)
+    assert world.arrival(make_blob("failed.parquet")).state is ArrivalState.ASSIGNED
+    assert world.arrival(make_blob("scored.parquet")).state is ArrivalState.SCORED
+
+
+def test_stopped_it_stays_where_it_is_until_someone_goes_on() -> None:
+    world = World()
+    put(world, *(f"{number:02}.parquet" for number in range(10)))
+    backfill = ask(world, yes=True, per_minute=30)
+    world.work()
+
+    ask(world, stop=True)
+    for _ in range(5):
+        world.clock.advance(timedelta(minutes=3))
+        reconcile(world.plane)
+        world.work()
+    stopped = show_backfill(world.plane, backfill.id)
+    ask(world, per_minute=6000)
+    world.settle_submissions()
+
+    assert (stopped.state, stopped.counts.new, stopped.note) == (BackfillState.STOPPED, 5, "stopped by ann@contoso.com")
+    assert show_backfill(world.plane, backfill.id).counts == Counts(new=10)
+
+
+def test_the_reconciler_goes_on_with_one_whose_message_was_lost() -> None:
+    world = World()
+    put(world, "a.parquet")
+    backfill = ask(world, yes=True)
+    world.queue.messages.clear()
+
+    world.clock.advance(timedelta(minutes=3))
+    reconcile(world.plane)
+    world.settle_submissions()
+
+    assert show_backfill(world.plane, backfill.id).state is BackfillState.DONE
+    assert list(world.plane.operations.active_backfills()) == []
+
+
+def test_a_listing_that_lost_its_place_begins_again_and_hands_over_nothing_twice() -> None:
+    world = World()
+    put(world, *(f"{number:02}.parquet" for number in range(12)))
+    backfill = ask(world, yes=True, per_minute=30)
+    world.work()
+    lost = show_backfill(world.plane, backfill.id).continuation
+    assert lost is not None
+    world.inputs.lost_continuations.add(lost)
+    world.clock.advance(timedelta(seconds=11))
+    item = next(item for _, item in world.queue.messages if item.kind is WorkKind.BACKFILL)
+    dispatch(world.plane, item.to_json())
+    begun_again = show_backfill(world.plane, backfill.id)
+    world.inputs.lost_continuations.clear()
+
+    for _ in range(6):
+        world.clock.advance(timedelta(seconds=20))
+        world.work()
+
+    assert (begun_again.pages, begun_again.counts) == (0, Counts())
+
+    done = show_backfill(world.plane, backfill.id)
+    assert (done.state, done.counts) == (BackfillState.DONE, Counts(new=12))
+    assert len(world.tables.rows["arrivals"]) == 12
+
+
+def test_a_pipeline_or_container_that_is_gone_stops_it_with_the_reason() -> None:
+    world = World()
+    put(world, "a.parquet")
+    backfill = ask(world, yes=True)
+    world.inputs.containers.discard("input")
+    world.work()
+
+    stopped = show_backfill(world.plane, backfill.id)
+
+    assert stopped.state is BackfillState.STOPPED
+    assert "input" in stopped.note
+
+
+def test_a_work_item_of_no_backfill_is_harmless() -> None:
+    world = World()
+
+    dispatch(world.plane, WorkItem(kind=WorkKind.BACKFILL, pipeline=SCORING, backfill_id="0" * 16).to_json())
+
+    assert world.queue.messages == []
+
+
+def test_backfills_are_listed_latest_first() -> None:
+    world = World()
+    ask(world, prefix="flights/")
+    world.clock.advance(timedelta(minutes=1))
+    ask(world, prefix="flights/new/")
+
+    assert [backfill.prefix for backfill in list_backfills(world.plane, limit=5)] == ["flights/new/", "flights/"]
+
+
+@pytest.mark.parametrize("fault", [CrashAt, FailAt], ids=["process dies", "call fails"])
+def test_a_fault_anywhere_in_a_backfill_converges(
+    fault: type[CrashAt] | type[FailAt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I6: whatever dies or is lost, the same blobs are handed over once and counted as they are."""
+    monkeypatch.setattr(backfill_steps, "_COUNTED_AT_ONCE", 2)
+
+    def story(world: World) -> object:
+        put(world, "a.parquet", "b.parquet", "c.parquet", "d.csv")
+        failed = make_blob("b.parquet")
+        survive(world, lambda: world.deliver(failed))
+        for _ in range(3):
+            world.clock.advance(timedelta(seconds=70))
+            survive(world, lambda: reconcile(world.plane))
+        for run in world.databricks_runs():
+            world.end_databricks_run(run.id, "TERMINATED", "FAILED", "RUN_EXECUTION_ERROR")
+        settle(world)
+        survive(world, lambda: ask(world, yes=True, again=True, per_minute=12, until="2026-06-01T00:00:00Z"))
+        for _ in range(12):
+            world.clock.advance(timedelta(seconds=70))
+            survive(world, lambda: reconcile(world.plane))
+            for _ in range(20):
+                item = world.queue.take()
+                if item is None:
+                    break
+                survive(world, lambda taken=item: dispatch(world.plane, taken.to_json()))  # type: ignore[misc] # bound now
+        world.tables.calls.faults = Faults()  # the story is over; what follows only looks
+        (backfill,) = list_backfills(world.plane, limit=2)
+        arrivals = sorted(
+            (str(values["path"]), str(values["state"])) for values, _ in world.tables.rows["arrivals"].values()
+        )
+        files = sum(run.file_count for run in world.runs() if run.outcome is None)
+        return backfill.state, backfill.counts, backfill.plan, arrivals, files
+
+    undisturbed, points = walk_faults(
+        story, lambda faults: World(pipelines=make_pipelines(quiet=30, max_wait=60), faults=faults), fault
+    )
+
+    assert undisturbed[:2] == (BackfillState.DONE, Counts(new=2, again=1, unwanted=1))  # type: ignore[index] # the tuple above
+    assert points > 20
