@@ -6,22 +6,19 @@ those before are still going on; each is followed to its end. One of them alone:
 """
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
 import pytest
 
 from tests.kills.combinations import ALL, QUICK, Combination, pipelines_toml
-from tests.kills.points import POINTS, point
+from tests.kills.points import POINTS
+from tests.kills.striking import strike
 from tests.support.fragile_cloud import FragileCloud, Victim, fragile_cloud
-from tests.support.plane_cloud import TOPIC
-from tests.support.tripwire import Wire
 from tests.support.witness import Witness
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
-_STRIKES_WITHIN_S: Final = 90.0
 _ENDS_WITHIN_S: Final = 180.0
 _AHEAD: Final = 6  # so many stories more are under way while one is followed to its end
 
@@ -34,6 +31,7 @@ class Strikes:
     witness: Witness
     order: Sequence[Combination]
     waiting: list[Combination]
+    files: dict[str, int] = field(default_factory=dict[str, int])
     failures: dict[str, Exception] = field(default_factory=dict[str, Exception])
 
     def reach(self, combination: Combination) -> None:
@@ -52,7 +50,7 @@ class Strikes:
     def _strike_next(self) -> None:
         combination = self.waiting.pop(0)
         try:
-            strike(self.cloud, combination)
+            self.files[combination.id] = strike(self.cloud, self.witness, combination)
         except Exception as error:  # noqa: BLE001 - the combination's own test raises it
             self.failures[combination.id] = error
 
@@ -71,48 +69,6 @@ def combination_of(item: pytest.Item) -> Combination | None:
     return found if isinstance(found, Combination) else None
 
 
-def strike(cloud: FragileCloud, combination: Combination) -> None:
-    """Begin the combination's story, let it come to its point, kill, and start again what was killed."""
-    if combination.workspace_fault is not None:
-        cloud.workspace.fault(**combination.workspace_fault)
-    if combination.event_grid_fault is not None:
-        cloud.event_grid_fault(**combination.event_grid_fault, **aimed_at(combination))
-    with ThreadPoolExecutor(1) as uploader:
-        if not combination.point:
-            uploader.submit(upload, cloud, combination).result(_STRIKES_WITHIN_S)
-            return
-        wire = Wire(
-            point=point(combination.point, combination.pipeline),
-            when=combination.when,
-            act=lambda: kill(cloud, combination),
-            times=combination.times,
-        )
-        with cloud.tripwire.armed(wire):
-            uploading = uploader.submit(upload, cloud, combination)  # a client that knocks until it is answered
-            wire.await_strike(_STRIKES_WITHIN_S)
-        if combination.victim is not None:
-            cloud.revive(combination.victim)
-        uploading.result(_STRIKES_WITHIN_S)
-
-
-def upload(cloud: FragileCloud, combination: Combination) -> None:
-    for file in combination.files:
-        cloud.upload(file)
-
-
-def kill(cloud: FragileCloud, combination: Combination) -> None:
-    if combination.victim is not None:
-        cloud.kill(combination.victim, pipeline=combination.pipeline)
-
-
-def aimed_at(combination: Combination) -> dict[str, str]:
-    """Return what makes an Event Grid fault strike this combination's events alone."""
-    assert combination.event_grid_fault is not None
-    if "publish" in combination.event_grid_fault["kind"]:
-        return {"source": TOPIC}
-    return {"subscription": "arrivals", "subject_contains": combination.pipeline}
-
-
 @pytest.mark.parametrize(
     "combination",
     [
@@ -124,14 +80,15 @@ def test_the_invariants_hold(strikes: Strikes, combination: Combination) -> None
     """I1 to I8, as far as they can be seen from outside."""
     strikes.reach(combination)
 
-    strikes.witness.check(
-        combination.pipeline, files=len(combination.files), outcome=combination.outcome, within_s=_ENDS_WITHIN_S
-    )
+    files = strikes.files[combination.id]
+    strikes.witness.check(combination.pipeline, files=files, outcome=combination.outcome, within_s=_ENDS_WITHIN_S)
 
 
 def test_nothing_is_given_up(strikes: Strikes) -> None:
     """Whatever died, no message was poisoned, quarantined or dead-lettered."""
     strikes.reach_all()
+    for combination in strikes.order:
+        strikes.witness.end_of(combination.pipeline, within_s=_ENDS_WITHIN_S)
 
     assert strikes.witness.given_up() == []
 

@@ -160,7 +160,7 @@ class FragileCloud:
 
     def tables(self) -> TableServiceClient:
         """Return the vendor's client of the ledger's tables."""
-        return TableServiceClient.from_connection_string(self.connection)
+        return TableServiceClient.from_connection_string(self.connection, retry_total=1)
 
     def queues(self) -> QueueServiceClient:
         """Return the vendor's client of the queues."""

@@ -83,12 +83,6 @@ class Wire:
     is_struck: threading.Event = field(default_factory=threading.Event)
     error: BaseException | None = None
 
-    def await_strike(self, within_s: float) -> None:
-        """Return once it has struck for the last time; a point that the story never reaches is a failure."""
-        assert self.is_struck.wait(within_s), f"the story never came to {self.point.name!r}"
-        if self.error is not None:
-            raise self.error
-
 
 class Tripwire:
     """The addresses that every process is given, and what is behind them at the moment."""
