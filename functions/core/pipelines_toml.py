@@ -83,7 +83,7 @@ def _parse_toml(data: bytes, file: str) -> Mapping[str, object]:
         return tomllib.loads(data.decode())
     except UnicodeDecodeError as error:
         raise InvalidConfigurationError([Problem(f"{file}: byte {error.start}", "no UTF-8", "UTF-8")]) from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also a number of more digits than Python reads
         raise InvalidConfigurationError([Problem(file, str(error) or "too deep nesting", "TOML")]) from error
 
 

@@ -98,10 +98,14 @@ class Reader:
         return True
 
     def children(self) -> Iterator[tuple[str, "Reader"]]:
-        """Yield the readers of all keys; none if this is no object."""
+        """Yield the readers of all keys, noting those that are no valid Unicode; none if this is no object."""
         if isinstance(self.value, Mapping):
-            for key in self.value:
-                yield str(key), self.child(str(key))
+            for key in map(str, self.value):
+                child = self.child(key)
+                if key.isascii() or not _SURROGATES.search(key):
+                    yield key, child
+                else:
+                    self.problems.append(Problem(child.place, "a key with half a character", "Unicode"))
 
     def items(self, *, max_items: int | None = None, min_items: int = 0) -> list["Reader"]:
         """Return the readers of a list's items."""

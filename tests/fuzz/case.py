@@ -2,6 +2,7 @@
 
 import base64
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -49,12 +50,12 @@ class Case:
     def to_text(self) -> str:
         """Return the case as one word for a command line."""
         parts = [[name, base64.b64encode(value).decode()] for name, value in self.parts]
-        return base64.urlsafe_b64encode(json.dumps([self.target, parts]).encode()).decode()
+        return base64.urlsafe_b64encode(zlib.compress(json.dumps([self.target, parts]).encode())).decode()
 
     @classmethod
     def from_text(cls, text: str) -> "Case":
         """Return the case that a command line names."""
-        target, parts = json.loads(base64.urlsafe_b64decode(text))
+        target, parts = json.loads(zlib.decompress(base64.urlsafe_b64decode(text)))
         return cls(target, tuple((name, base64.b64decode(value)) for name, value in parts))
 
     def __str__(self) -> str:

@@ -182,8 +182,8 @@ def _record_blob(stage: Stage, case: Case) -> None:
         message = _blob_event(path, etag, is_cloud_event=schema == "CloudEvent")
         quarantined = len(stage.world.quarantine.documents)
         stage.app.receive("arrivals", json.dumps(message).encode())
-        rows = [arrival_from_row(values) for values, _ in stage.world.tables.rows["arrivals"].values()]
-        found = [arrival.blob.path for arrival in rows if arrival.blob.etag == etag]
+        rows = [values for values, _ in stage.world.tables.rows["arrivals"].values() if values["etag"] == etag]
+        found = [arrival_from_row(values).blob.path for values in rows]
         if found != [path] or len(stage.world.quarantine.documents) != quarantined:
             raise WrongError(f"{path!r} is recorded as {found!r}")
 

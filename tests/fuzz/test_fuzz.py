@@ -106,6 +106,25 @@ def test_any_url_in_an_event_is_read_or_quarantined(app: App, examples: list[Cas
     assert play(app, Case.of("queue:arrivals", {"message": json.dumps(event).encode()})) is None
 
 
+@given(key=st.text(st.characters(codec=None), max_size=5))
+@example(key="\ud800")  # was taken in, and could not be written down
+def test_any_key_in_a_document_is_read_or_quarantined(app: App, examples: list[Case], key: str) -> None:
+    """A report's metrics have names that the cluster side chooses."""
+    event = json.loads(next(case for case in examples if case.target == "queue:completions").get("message") or b"")
+    event["data"]["metrics"] = {key: 0.5}
+
+    assert play(app, Case.of("queue:completions", {"message": json.dumps(event).encode()})) is None
+
+
+@pytest.mark.parametrize("value", ["9" * 4301, "-" + "9" * 4301, "0x" + "f" * 5000, "1e999", "nan", "1979-02-30"])
+def test_any_number_in_pipelines_toml_is_read_or_refused(app: App, value: str) -> None:
+    """Python reads no number of more than 4,300 digits, and says so with an error of another class."""
+    file = TOML.replace(b"max_in_flight = 10", f"max_in_flight = {value}".encode())
+
+    assert file != TOML
+    assert play(app, Case.of("toml", {"file": file})) is None
+
+
 @given(text=st.text(), key=st.sampled_from(["kind", "cron", "glob", "prefix", "policy", "model", "max_files", "x"]))
 def test_any_value_in_pipelines_toml_is_read_or_refused(app: App, text: str, key: str) -> None:
     lines = [

@@ -56,6 +56,10 @@ __all__ = [
 ]
 
 
+_REFUSED_IN_KEYS = re.compile(r"[/\\#?\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_MAX_KEY_CHARACTERS = 512  # of two bytes each
+_MAX_TEXT_CHARACTERS = 32 * 1024
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -129,6 +133,20 @@ class _SortedKeys:
                 insort(self._sorted, key)
         self._added = []
         return self._sorted
+
+
+def _check_place(partition: str, key: str) -> None:
+    """Refuse what Table Storage refuses: keys of more than 1 KiB, or with characters that a URL's path cannot hold."""
+    for part in (partition, key):
+        if _REFUSED_IN_KEYS.search(part) or len(part) > _MAX_KEY_CHARACTERS:
+            raise AssertionError(f"the service takes no such key: {part[:80]!r}")
+
+
+def _check_row(values: Row) -> None:
+    """Refuse what Table Storage refuses: texts of more than 64 KiB, and what is no text."""
+    for name, value in values.items():
+        if isinstance(value, str) and (len(value) > _MAX_TEXT_CHARACTERS or _SURROGATES.search(value)):
+            raise AssertionError(f"the service takes no such value in the column {name!r}")
 
 
 class InMemoryTables:
@@ -219,6 +237,7 @@ class InMemoryTable:
             return self._do(rows, partition, write)
 
     def get(self, partition: str, key: str) -> StoredRow | None:
+        _check_place(partition, key)
         with self._tables.touch(self._name, "get", partition) as rows:
             found = rows.get((partition, key))
             return None if found is None else StoredRow(partition, key, dict(found[0]), found[1])
@@ -255,6 +274,7 @@ class InMemoryTable:
 
     def _do(self, rows: dict[tuple[str, str], tuple[Row, str]], partition: str, write: Write) -> str | None:
         """Return the row's new version, or None if the write's condition does not hold."""
+        _check_place(partition, write.key)
         if not self._holds(rows, partition, write):
             return None
         if write.kind is WriteKind.DELETE:
@@ -264,6 +284,8 @@ class InMemoryTable:
         return self._set(rows, partition, write.key, write.values)
 
     def _set(self, rows: dict[tuple[str, str], tuple[Row, str]], partition: str, key: str, values: Row) -> str:
+        _check_place(partition, key)
+        _check_row(values)
         version = self._tables.next_version()
         if self._tables.on_write is not None:
             old = rows.get((partition, key))
