@@ -39,8 +39,8 @@ from functions.ports import Entry, HeldArrival
 from functions.services.changes import change_run
 from functions.services.plane import ControlPlane, Done, Progress, Wait
 from functions.services.putting_back import advance_or_put_back
-from functions.services.situations import situation_of_batch
-from functions.services.submission import cancel_active
+from functions.services.situations import active_runs, situation_of_batch
+from functions.services.submission import cancel_runs
 from functions.services.telling import tell_held
 
 __all__ = ["act_on", "give_up", "is_any_held", "note_reason", "start_batch", "tidy"]
@@ -100,8 +100,12 @@ def act_on(
             return Wait(why=decision.reason.value, seconds=decision.wait_s)
         case Skip():
             return give_up(plane, held, str(decision))
-        case StartRun() if decision.must_cancel_active and is_any_held(plane, held):
-            still_active = cancel_active(plane, pipeline)
+        case StartRun() if decision.must_cancel_active:
+            # Before the arrivals: what is still held after these runs were seen is in none of them.
+            active = active_runs(plane, pipeline)
+            if not is_any_held(plane, held):
+                return _freeze(plane, decision, held, situation)
+            still_active = cancel_runs(plane, active)
             return Wait(why="the active run is being cancelled", seconds=_WAIT_FOR_CANCEL_S if still_active else 0)
         case StartRun():
             return _freeze(plane, decision, held, situation)

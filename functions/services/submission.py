@@ -5,7 +5,7 @@ a refusal repeats it with the same token, and Databricks answers with the same r
 No call is made without a seat (`turnstile`), so what waits in SUBMITTING without one was never sent.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -32,7 +32,7 @@ from functions.services.situations import active_runs, count_waiting_runs
 from functions.services.telling import tell_held
 from functions.services.turnstile import bar, be_patient, look_at_turnstile, patience_s, refusal_of, take_seat
 
-__all__ = ["advance_run", "cancel_active"]
+__all__ = ["advance_run", "cancel_runs"]
 
 _AT_CAPACITY_S: Final = 15.0
 _WAIT_FOR_CANCEL_S: Final = 5.0
@@ -58,13 +58,14 @@ def advance_run(plane: ControlPlane, entry: Entry[Run]) -> Progress:
     return settle_run(plane, entry)
 
 
-def cancel_active(plane: ControlPlane, pipeline: Pipeline, *, but: Run | None = None) -> int:
-    """Have Databricks cancel the pipeline's active runs; return how many are not confirmed to have ended yet.
+def cancel_runs(plane: ControlPlane, entries: Sequence[Entry[Run]]) -> int:
+    """Have Databricks cancel these runs; return how many are not confirmed to have ended yet.
 
     Asking for a cancellation is not one: a run is out of the way when Databricks says that it is over.
+    Only runs are cancelled that the caller has seen: one that began since may be of the very work that shall go.
     """
     still_active = 0
-    for entry in active_runs(plane, pipeline, but=None if but is None else but.id):
+    for entry in entries:
         if entry.value.databricks_run_id is not None:
             plane.submitter.cancel(entry.value.databricks_run_id)
             still_active += isinstance(settle_run(plane, entry), Wait)
@@ -129,10 +130,10 @@ def _kept_waiting(plane: ControlPlane, entry: Entry[Run], pipeline: Pipeline | N
 def _supersede(plane: ControlPlane, entry: Entry[Run], pipeline: Pipeline) -> Progress | None:
     """Make room for the run by cancelling older ones; never the other way round."""
     run = entry.value
-    newer = [item.value for item in active_runs(plane, pipeline, but=run.id) if _rank(item.value) > _rank(run)]
-    if newer:
+    active = active_runs(plane, pipeline, but=run.id)
+    if newer := [item.value for item in active if _rank(item.value) > _rank(run)]:
         return _turn_away(plane, entry, f"superseded by the newer run {max(newer, key=_rank).id}")
-    if cancel_active(plane, pipeline, but=run):
+    if cancel_runs(plane, active):
         return Wait(why="the active run is being cancelled", seconds=_WAIT_FOR_CANCEL_S)
     return None
 
