@@ -6,7 +6,6 @@ No call is made without a seat (`turnstile`), so what waits in SUBMITTING withou
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Final
 
 from functions.core.errors import (
@@ -128,11 +127,17 @@ def _kept_waiting(plane: ControlPlane, entry: Entry[Run], pipeline: Pipeline | N
 
 
 def _supersede(plane: ControlPlane, entry: Entry[Run], pipeline: Pipeline) -> Progress | None:
-    """Make room for the run by cancelling older ones; never the other way round."""
+    """Make room for the run by cancelling those decided before it; never the other way round.
+
+    What counts is when a run was decided, not when its cause was: an event that comes late is new work all the same,
+    and has had the active run cancelled before it became a run.
+    """
     run = entry.value
     active = active_runs(plane, pipeline, but=run.id)
-    if newer := [item.value for item in active if _rank(item.value) > _rank(run)]:
-        return _turn_away(plane, entry, f"superseded by the newer run {max(newer, key=_rank).id}")
+    if newer := [item.value for item in active if item.value.created_at > run.created_at]:
+        return _turn_away(
+            plane, entry, f"superseded by the newer run {max(newer, key=lambda item: item.created_at).id}"
+        )
     if cancel_runs(plane, active):
         return Wait(why="the active run is being cancelled", seconds=_WAIT_FOR_CANCEL_S)
     return None
@@ -151,10 +156,6 @@ def _end_barred(plane: ControlPlane, run: Run, why: str) -> Progress:
     if (entry.value.attempt, entry.value.state) != (run.attempt, RunState.SUBMITTING):
         return Done(what=why)
     return (fail_run if entry.value.is_cancel_wanted else skip_run)(plane, entry, why)
-
-
-def _rank(run: Run) -> tuple[datetime, str]:
-    return run.cause.at, run.id
 
 
 def _take_back_arrivals(plane: ControlPlane, run: Run) -> int:

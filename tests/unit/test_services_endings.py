@@ -522,11 +522,13 @@ def test_the_retry_of_an_older_run_leaves_the_newer_one_alone() -> None:
     world.end_databricks_run(run.id, "TERMINATED", "FAILED", "RUN_EXECUTION_ERROR")
     world.settle()
     old = only_run(world)
-    world.deliver(make_blob("new.parquet"), at=old.cause.at + timedelta(minutes=1))
+    world.clock.advance(timedelta(minutes=1))  # newer is what was decided later
+    world.deliver(make_blob("new.parquet"), at=old.cause.at - timedelta(minutes=1))
     newer = world.databricks_runs()[-1]
 
     retry_run(world.plane, old.id, OPERATOR)
     world.work()
 
     assert newer.status.verdict.is_open
-    assert "superseded by the newer run" in (world.runs()[0].reason or "")
+    (retried,) = [item for item in world.runs() if item.id == old.id]
+    assert "superseded by the newer run" in (retried.reason or "")
