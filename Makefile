@@ -38,12 +38,12 @@ test: prepared ## Run all tests: unit, fuzzing, the cluster's (in its own enviro
 	done
 	@echo "== a few of the kills that make test-chaos runs"
 	@$(PYTHON) -m pytest tests/kills -m quick
-
-test-chaos: prepared ## Kill every process at every named point on the real stack, and check what is left; one by ONLY=name
-	@$(PYTHON) -m pytest tests/kills --verbose $(if $(ONLY),-k '$(ONLY)')
 	@echo "== simulation: 2,000 schedules, and the defects that they must find"
 	@$(PYTHON) -m tests.simulation
 	@$(PYTHON) -m pytest tests/simulation
+
+test-chaos: prepared ## Kill every process at every named point on the real stack, and check what is left; one by ONLY=name
+	@$(PYTHON) -m pytest tests/kills --verbose $(if $(ONLY),-k '$(ONLY)')
 
 chaos: prepared ## Simulate 2,000 schedules full of faults, or SCHEDULES=; tell one story by SEED=; break the code by DEFECT=
 	@$(PYTHON) -m tests.simulation $(if $(SCHEDULES),--schedules $(SCHEDULES)) $(if $(SEED),--seed $(SEED)) $(if $(FIRST),--first $(FIRST)) $(if $(DEFECT),--defect "$(DEFECT)")
