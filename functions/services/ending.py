@@ -23,7 +23,7 @@ from functions.services.outbox import publish_outbox
 from functions.services.plane import ControlPlane, Done, Progress, Wait, wake_dispatcher
 from functions.services.turnstile import leave_seat
 
-__all__ = ["fail_run", "settle_run", "skip_run"]
+__all__ = ["fail_leftovers", "fail_run", "settle_run", "skip_run"]
 
 _CONFIRM_S: Final = 2.0  # a notebook that has reported is at its last cell
 _CANCELLED_S: Final = 5.0
@@ -178,6 +178,20 @@ def _mark_arrivals(plane: ControlPlane, run: Run, event: CompletionEvent, manife
     else:  # it was lost
         blobs = list(plane.ledger.arrivals_of_run(run))
     change_arrivals(plane.ledger, blobs, mark)
+
+
+def fail_leftovers(plane: ControlPlane, run: Run) -> None:
+    """Give up arrivals that a worker took back for an attempt of an ended run which ended while that worker slept.
+
+    Without this they would stay assigned to a run that nobody comes back for.
+    """
+    if run.attempt == 1 or run.completion is None or run.outcome is Outcome.COMPLETED:
+        return  # a first attempt takes nothing back, and what completed has scored its arrivals
+    try:
+        manifest = None if run.manifest is None else plane.manifests.read(run.manifest)
+    except (NotFoundError, InvalidDocumentError):
+        manifest = None
+    _mark_arrivals(plane, run, run.completion, manifest)
 
 
 def _wake_those_who_waited(plane: ControlPlane, run: Run, next_in_queue: PipelineKey | None) -> None:

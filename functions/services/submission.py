@@ -24,7 +24,7 @@ from functions.core.run_transitions import persist_token, record_submitted
 from functions.core.turnstile import Refusal
 from functions.ports import Entry
 from functions.services.changes import change_arrivals, change_run, read_run
-from functions.services.ending import fail_run, settle_run, skip_run
+from functions.services.ending import fail_leftovers, fail_run, settle_run, skip_run
 from functions.services.outbox import publish_outbox
 from functions.services.plane import ControlPlane, Done, Progress, Wait
 from functions.services.situations import active_runs, count_waiting_runs
@@ -52,7 +52,7 @@ def advance_run(plane: ControlPlane, entry: Entry[Run]) -> Progress:
     if entry.value.state is RunState.SUBMITTING:
         return _submit(plane, entry)
     if entry.value.state is RunState.ENDED:
-        publish_outbox(plane, entry)
+        fail_leftovers(plane, publish_outbox(plane, entry).value)
         return Done(what="it has ended")
     return settle_run(plane, entry)
 

@@ -7,10 +7,14 @@ import pytest
 
 from functions.core.access import Actor
 from functions.core.model import ArrivalState, Outcome, RunState
+from functions.services.cancel import cancel_run
+from functions.services.dispatch import dispatch
 from functions.services.reconcile import reconcile
 from functions.services.retry import retry_run
 from tests.support.control_plane import World, make_blob
 from tests.support.in_memory import Faults
+
+SOMEONE = Actor(name="someone")
 
 
 @dataclass
@@ -19,11 +23,12 @@ class Sleep(Faults):
 
     call: str
     meanwhile: Callable[[], object] | None = field(default=None)
+    has_slept: bool = False
 
     def before(self, call: str) -> None:
         meanwhile, is_the_call = self.meanwhile, call == self.call
         if meanwhile is not None and is_the_call:
-            self.meanwhile = None
+            self.meanwhile, self.has_slept = None, True
             meanwhile()
 
 
@@ -40,7 +45,7 @@ def test_a_worker_that_slept_since_an_earlier_attempt_does_not_fail_the_files_of
     def others_go_on() -> None:
         plane = world.make_plane()
         reconcile(plane)
-        retry_run(plane, world.runs()[0].id, Actor(name="someone"))
+        retry_run(plane, world.runs()[0].id, SOMEONE)
         world.work()
 
     sleep.meanwhile = others_go_on
@@ -52,3 +57,61 @@ def test_a_worker_that_slept_since_an_earlier_attempt_does_not_fail_the_files_of
     (run,) = world.runs()
     assert (run.state, run.outcome, run.attempt) == (RunState.ENDED, Outcome.COMPLETED, 2)
     assert world.arrival(make_blob()).state is ArrivalState.SCORED
+
+
+def retried_world(sleep: Sleep) -> World:
+    """Return a world whose run has failed and is decided again, with its work item in the queue."""
+    world = World(faults=sleep)
+    world.deliver(make_blob())
+    world.work()
+    (first,) = world.databricks_runs()
+    world.end_databricks_run(first.id, "TERMINATED", "FAILED", "RUN_EXECUTION_ERROR")
+    reconcile(world.plane)
+    retry_run(world.plane, world.runs()[0].id, SOMEONE)
+    return world
+
+
+@pytest.mark.parametrize("call", ["manifests.read", "tables.arrivals.get", "tables.arrivals.replace"])
+def test_a_worker_that_slept_since_its_attempt_was_cancelled_keeps_no_files(call: str) -> None:
+    """Found by the simulation: it took the files back for an attempt that was over, and nobody came back for them."""
+    sleep = Sleep(call=call)
+    world = retried_world(sleep)
+    sleep.meanwhile = lambda: cancel_run(world.make_plane(), world.runs()[0].id, SOMEONE)
+
+    world.settle()
+
+    (run,) = world.runs()
+    assert sleep.has_slept
+    assert (run.state, run.outcome, run.attempt) == (RunState.ENDED, Outcome.CANCELLED, 2)
+    assert world.arrival(make_blob()).state is ArrivalState.FAILED
+
+
+def test_a_worker_that_dies_after_such_a_sleep_is_made_up_for_by_the_redelivery() -> None:
+    class ProcessDiedError(BaseException):
+        pass
+
+    class Dying(Sleep):
+        is_woken = False
+
+        def after(self, call: str) -> None:
+            if call == self.call and self.is_woken:
+                self.is_woken = False
+                raise ProcessDiedError
+
+    sleep = Dying(call="tables.arrivals.replace")
+    world = retried_world(sleep)
+
+    def someone_cancels() -> None:
+        cancel_run(world.make_plane(), world.runs()[0].id, SOMEONE)
+        sleep.is_woken = True
+
+    sleep.meanwhile = someone_cancels
+    item = world.queue.take()
+    assert item is not None
+
+    with pytest.raises(ProcessDiedError):
+        dispatch(world.plane, item.to_json())
+    assert world.arrival(make_blob()).state is ArrivalState.ASSIGNED
+    dispatch(world.make_plane(), item.to_json())
+
+    assert world.arrival(make_blob()).state is ArrivalState.FAILED
