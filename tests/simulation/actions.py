@@ -36,6 +36,9 @@ class Kind(StrEnum):
     RETRY = "retry"  # process, run: begin another attempt
     REPAIR = "repair"  # process, run: begin a repair of its Databricks run
     CANCEL = "cancel"  # process, run: end it before its time
+    REPLAY = "replay"  # process, which, arrival or run or dead letter
+    PAUSE = "pause"  # process, pipeline
+    RESUME = "resume"  # process, pipeline
 
 
 # What an undisturbed world does not have. Duplicates are in the copies of an upload.

@@ -38,9 +38,12 @@ _WEIGHTS: Final = {
     Kind.RETRY: 3,
     Kind.REPAIR: 2,
     Kind.CANCEL: 2,
+    Kind.REPLAY: 4,
+    Kind.PAUSE: 1,
+    Kind.RESUME: 1,
 }
 _NEEDED: Final = frozenset({Kind.UPLOAD, Kind.DELIVER, Kind.JOB, Kind.PASS, Kind.RUN, Kind.FINISH})
-_NOT_CALM: Final = frozenset({Kind.RETRY, Kind.REPAIR, Kind.CANCEL, Kind.REQUEST, Kind.ALIAS})
+_NOT_CALM: Final = frozenset({Kind.RETRY, Kind.REPAIR, Kind.CANCEL, Kind.REPLAY, Kind.REQUEST, Kind.ALIAS})
 _SECONDS: Final = (1, 2, 5, 10, 15, 31, 61, 90, 700)
 _SKEWS: Final = (-86400, -3600, -60, -7, 0, 7, 60, 3600, 7200)
 _SKIPS: Final = (0, 0, 0, 1, 1, 2, 3, 5, 8, 13)
@@ -154,7 +157,7 @@ def _everyone_sees_an_end(random: Random, files: int) -> list[Action]:
         Action(Kind.RUN, random.randrange(_LARGE), random.randrange(12)),
         Action(Kind.RUN, random.randrange(_LARGE), random.randrange(12)),
         Action(Kind.JOB, random.randrange(_LARGE), random.randrange(_LARGE)),
-        Action(random.choice((Kind.RETRY, Kind.REPAIR, Kind.CANCEL)), 0, random.randrange(_LARGE), 1),
+        Action(random.choice((Kind.RETRY, Kind.REPAIR, Kind.CANCEL, Kind.REPLAY)), 0, random.randrange(_LARGE), 1),
         *_interleave(random),
     ]
 

@@ -1,5 +1,6 @@
 """Runs a schedule to its end: what it says, then a world without faults until it rests, then the checks."""
 
+import json
 from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -7,10 +8,13 @@ from typing import Final
 from zlib import crc32
 
 from functions.core.model import ArrivalState
+from functions.services import pausing, replay
 from functions.services import reconcile as reconciling
+from functions.services.turnstile import read_turnstile
 from tests.simulation.actions import Schedule
 from tests.simulation.generating import without_faults
 from tests.simulation.invariants import Rest, unfinished
+from tests.simulation.people import SOMEONE
 from tests.simulation.shapes import shape_of
 from tests.simulation.simulation import Simulation
 from tests.simulation.violations import Violation
@@ -97,6 +101,9 @@ def rest(simulation: Simulation) -> None:
     for sent in simulation.outside.sent:
         if sent.deliveries == 0:
             simulation.outside.deliver(sent)
+    process = simulation.processes[0]
+    for pause in read_turnstile(process.plane).pauses:
+        pausing.resume_pipeline(process.plane, pause.pipeline, SOMEONE)
     if (MODEL, "champion") not in world.workspace.models:
         world.workspace.models[MODEL, "champion"] = "7"
     replayed: set[str] = set()
@@ -139,10 +146,11 @@ def _is_anything_open(simulation: Simulation) -> bool:
 
 
 def _replay_quarantined(simulation: Simulation, replayed: set[str]) -> None:
-    """Do what an operator does with events that were given up though they can be read: send each of them again."""
+    """Do what an operator does with events that were given up though they can be read: replay each of them."""
     for name, document in sorted(simulation.world.quarantine.documents.items()):
         body = str(document["message"]).encode()
         if name not in replayed and body in simulation.outside.readable:
             replayed.add(name)
-            simulation.host.send(str(document["queue"]), body)
-            simulation.tell(f"an operator sends the event of {document['message_id']} again")
+            simulation.tell(f"an operator has {name} replayed")
+            plane, asked = simulation.processes[0].plane, json.dumps({"dead_letter": name}).encode()
+            replay.replay(plane, asked, idempotency_key=None, actor=SOMEONE)

@@ -7,21 +7,17 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from functions.core.access import Actor
 from functions.core.errors import MlopsError
 from functions.core.model import BlobVersion
 from functions.core.rows import Row
-from functions.services import cancel as cancelling
 from functions.services import reconcile as reconciling
-from functions.services import repair as repairing
-from functions.services import requests as requesting
-from functions.services import retry as retrying
 from functions.services import schedule as scheduling
 from tests.simulation.actions import Action, Kind
 from tests.simulation.host import QUEUES, Host
 from tests.simulation.notebooks import Notebooks, SimulatedWorkspace
 from tests.simulation.outside import Outside, name_of
-from tests.simulation.shapes import ALPHA, TRAINING, Shape
+from tests.simulation.people import People
+from tests.simulation.shapes import TRAINING, Shape
 from tests.simulation.witness import Witness
 from tests.simulation.workers import Armed, Process, ProcessClock, Worker, Workers
 from tests.support.control_plane import ACCOUNT, MODEL, World
@@ -47,6 +43,7 @@ PLACES: Final = (
 )
 REFUSERS: Final = ("workspace.", "tables.", "queue.", "publisher.", "manifests.")
 FAULTS_OF_A_CALL: Final = (("die", "before"), ("die", "after"), ("lose", "before"), ("lose", "after"))
+_OF_PEOPLE: Final = (Kind.REQUEST, Kind.RETRY, Kind.REPAIR, Kind.CANCEL, Kind.REPLAY, Kind.PAUSE, Kind.RESUME)
 _BEGIN: Final = datetime(2026, 3, 1, 11, 59, 30, tzinfo=UTC)
 _TOLD: Final = ("state", "run_id", "attempt", "outcome", "reason", "token", "databricks_run_id", "published_at")
 
@@ -74,6 +71,7 @@ class Simulation:
         world.tables.on_write = self.witness.see_write
         self.workers.on_death = self._revive
         self.processes = [self._process(number) for number in range(PROCESSES)]
+        self.people = People(world, self.processes, self.begin)
         if story is not None:
             self.workers.tell = self.tell
             self.witness.tell = self._tell_write
@@ -96,10 +94,7 @@ class Simulation:
             Kind.THROTTLE: self._throttle,
             Kind.OUTAGE: self._outage,
             Kind.JOB: self._job,
-            Kind.REQUEST: self._request,
-            Kind.RETRY: self._ask_for,
-            Kind.REPAIR: self._ask_for,
-            Kind.CANCEL: self._ask_for,
+            **dict.fromkeys(_OF_PEOPLE, self.people.ask),
         }
 
     def act(self, action: Action) -> None:
@@ -261,24 +256,3 @@ class Simulation:
         self.notebooks.meet(run, fate)
         self.counts[f"Databricks run {fate.value}"] += 1
         return f"Databricks run {run.id} ({run.parameters['run_id']}, attempt {run.parameters['attempt']}) {fate.value}"
-
-    def _request(self, action: Action) -> str | None:
-        process = self.processes[action.a % PROCESSES]
-        pipeline = ALPHA if action.c % 2 else TRAINING
-        key, body = f"key-{action.b % 3}", f'{{"pipeline": "{pipeline}"}}'.encode()
-        label = f"request {key} for {pipeline} in process {process.number}"
-        self.begin(process, label, lambda: requesting.request_run(process.plane, body, idempotency_key=key))
-        return f"{label}: a person asks"
-
-    def _ask_for(self, action: Action) -> str | None:
-        runs = self.world.runs()
-        if not runs:
-            return None
-        if action.c % 4:  # mostly one for which it means something
-            is_open = action.kind is Kind.CANCEL
-            runs = [run for run in runs if (run.outcome is None) == is_open and run.outcome != "completed"] or runs
-        process, run_id = self.processes[action.a % PROCESSES], runs[action.b % len(runs)].id
-        act = {Kind.RETRY: retrying.retry_run, Kind.REPAIR: repairing.repair_run, Kind.CANCEL: cancelling.cancel_run}
-        label = f"{action.kind.value} of {run_id} in process {process.number}"
-        self.begin(process, label, lambda: act[action.kind](process.plane, run_id, Actor(name="someone")))
-        return f"{label}: a person asks"
