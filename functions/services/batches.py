@@ -30,13 +30,15 @@ from functions.core.errors import IllegalTransitionError, LedgerConflictError
 from functions.core.freezing import Frozen, freeze, token_of
 from functions.core.ledger import Arrival, Run
 from functions.core.manifest import InputManifest
-from functions.core.model import ArrivalId, ArrivalState, Outcome, RunId
+from functions.core.model import ArrivalId, ArrivalState, Outcome, RunId, RunState
 from functions.core.pipelines import Pipeline
 from functions.core.reasons import HoldReason
 from functions.core.run_transitions import begin_next_attempt, persist_token
 from functions.core.tokens import cause_time_of, pipeline_of_run
 from functions.ports import Entry, HeldArrival
-from functions.services.changes import change_run
+from functions.services.changes import change_run, read_run
+from functions.services.decided_runs import queue_run
+from functions.services.outbox import publish_outbox
 from functions.services.plane import ControlPlane, Done, Progress, Wait
 from functions.services.putting_back import advance_or_put_back
 from functions.services.situations import active_runs, situation_of_batch
@@ -198,6 +200,9 @@ def tidy(plane: ControlPlane, run: Run, items: Sequence[_Claimed]) -> bool:
     """Remove index rows of arrivals that the run has, and release those that it will never read, if there are any."""
     if run.manifest is None:
         return False
+    first = items[0][1].value
+    if run.state is RunState.ENDED and (again := _go_again_if_replayed(plane, read_run(plane.ledger, run.id), first)):
+        queue_run(plane, again.value)  # before the index rows go, which are what leads here
     frozen = {file.arrival_id for file in plane.manifests.read(run.manifest).files}
     plane.ledger.forget_held([item for item, entry in items if entry.value.id in frozen])
     forgotten = [entry for _, entry in items if entry.value.id not in frozen]
@@ -242,7 +247,7 @@ def _write_run(
     run = persist_token(frozen.run, token_of(frozen.run), plane.clock.now())
     entry, is_new = plane.ledger.insert_run(run)
     if not is_new:
-        entry = _go_again_if_replayed(plane, entry, first)
+        entry = _go_again_if_replayed(plane, entry, first) or entry
     progress = advance_or_put_back(plane, entry)
     plane.ledger.forget_held([item for id_, (item, _) in mine.items() if id_ in frozen_ids])
     return progress
@@ -273,18 +278,20 @@ def _as_kept(
     return frozen
 
 
-def _go_again_if_replayed(plane: ControlPlane, entry: Entry[Run], first: Arrival) -> Entry[Run]:
-    """Begin the next attempt of a run that failed, when a person had its very batch replayed.
+def _go_again_if_replayed(plane: ControlPlane, entry: Entry[Run], first: Arrival) -> Entry[Run] | None:
+    """Return a run that failed with its next attempt begun, if a person had its very batch replayed; else None.
 
     A worker that was asleep since its claim comes here too, after the run has failed without it: then the arrival
     is marked failed, not assigned, and nobody asked for anything.
     """
     run = entry.value
-    if not run.is_story_over or run.outcome is Outcome.COMPLETED:
-        return entry
+    if run.state is not RunState.ENDED or run.outcome is Outcome.COMPLETED:
+        return None
     current = plane.ledger.get_arrival(first.blob)
     if current is None or current.value.state is not ArrivalState.ASSIGNED or current.value.run_id != run.id:
-        return entry
+        return None
+    # If the topic does not take the end now, the arrival stays in the index, and the next look tries again.
+    entry = publish_outbox(plane, entry)
     return change_run(
         plane.ledger,
         entry,

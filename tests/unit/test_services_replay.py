@@ -12,15 +12,20 @@ from functions.core.errors import (
     IllegalTransitionError,
     InvalidRequestError,
     NotFoundError,
+    PublicationError,
     UnknownRunError,
 )
 from functions.core.model import ArrivalState, BlobVersion, Outcome, RunState
 from functions.core.replays import Replay
 from functions.core.work import WorkItem, WorkKind
 from functions.services.acted import Acted
+from functions.services.dispatch import dispatch
 from functions.services.quarantine import quarantine_message
+from functions.services.reconcile import reconcile
 from functions.services.replay import replay
 from tests.support.control_plane import SCORING, World, blob_message, make_blob, make_pipelines
+from tests.support.fault_walk import CrashAt, ProcessDiedError
+from tests.support.in_memory import Faults
 
 ANN = Actor(name="ann@contoso.com")
 
@@ -320,3 +325,66 @@ def test_an_arrival_is_found_at_once_by_the_time_of_its_recording() -> None:
     _, acted = ask(world, arrival=arrival.id, at=arrival.recorded_at.isoformat())
 
     assert acted.did
+
+
+class NoTopic(Faults):
+    """Answers no publication while it lasts."""
+
+    is_down = False
+
+    def before(self, call: str) -> None:
+        if self.is_down and call == "publisher.publish":
+            raise PublicationError(call, "scripted")
+
+
+def test_a_replay_while_the_topic_has_not_the_end_yet_goes_again_all_the_same() -> None:
+    """Found by the simulation: the file was assigned to a run that had ended, and nobody came back for it."""
+    topic = NoTopic()
+    world = World(faults=topic)
+    world.deliver(make_blob())
+    topic.is_down = True
+    world.end_databricks_run(world.databricks_runs()[0].id, "TERMINATED", "FAILED", "RUN_EXECUTION_ERROR")
+    reconcile(world.plane)
+
+    ask(world, arrival=world.arrival(make_blob()).id)
+    world.work()
+    topic.is_down = False
+    world.settle_submissions()
+    world.finish(world.databricks_runs()[-1])
+    world.settle()
+
+    (run,) = world.runs()
+    assert (run.outcome, run.attempt) == (Outcome.COMPLETED, 2)
+    assert world.arrival(make_blob()).state is ArrivalState.SCORED
+    assert [event.id for event in world.publisher.published] == [f"{run.id}.1.failed"]
+
+
+def test_a_replay_whose_claim_died_is_seen_to_by_whoever_looks_next() -> None:
+    """Another file joins the batch meanwhile, so the look comes from another run than the one that was claimed for."""
+    death = CrashAt(at=-1)
+    world = World(pipelines=make_pipelines(quiet=10, max_wait=10), faults=death)
+    world.deliver(make_blob())
+    world.clock.advance(timedelta(seconds=11))
+    world.settle_submissions()
+    world.end_databricks_run(world.databricks_runs()[0].id, "TERMINATED", "FAILED", "RUN_EXECUTION_ERROR")
+    world.settle()
+    ask(world, arrival=world.arrival(make_blob()).id)
+    item = world.queue.take()
+    assert item is not None
+    world.clock.advance(timedelta(seconds=11))
+    death.at = death.hooks + 1  # the claim is the first thing that is written
+
+    with pytest.raises(ProcessDiedError):
+        dispatch(world.plane, item.to_json())
+    assert world.arrival(make_blob()).state is ArrivalState.ASSIGNED
+    world.plane = world.make_plane()
+    world.deliver(make_blob("another.parquet"))
+    world.clock.advance(timedelta(seconds=11))
+    world.settle_submissions()
+    for run in world.databricks_runs()[1:]:
+        world.finish(run)
+    world.settle()
+
+    assert {world.arrival(make_blob(name)).state for name in ("2013-07.parquet", "another.parquet")} == {
+        ArrivalState.SCORED
+    }
