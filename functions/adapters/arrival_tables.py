@@ -134,11 +134,16 @@ class ArrivalTables:
         return Entry(value=counted, version=_version(row.version, counted=count))
 
     def update_arrival(self, entry: Entry[Arrival], arrival: Arrival) -> Entry[Arrival]:
-        """Return the new entry; one that becomes held, or is moved, is put into the index first."""
+        """Return the new entry; one that becomes held, or is moved, is put into the index before and after.
+
+        Before, because a crash in between must leave an index row too many, never one too few. After, because
+        whoever looked in between saw a row of an arrival that was not held yet, and removed it.
+        """
         was_held, is_held = (item.state is ArrivalState.HELD for item in (entry.value, arrival))
         is_moved = was_held and is_held and pending_place(entry.value) != pending_place(arrival)
         left = self._pending.get(*pending_place(entry.value)) if is_moved else None
-        if is_held and (is_moved or not was_held):
+        is_indexed = is_held and (is_moved or not was_held)
+        if is_indexed:
             # The index must not let anyone claim the arrival before its own row says that it is held.
             own = replace(arrival, deliveries=arrival.deliveries - _opened(entry.version)[1])
             self._index(Entry(value=own, version=_UNKNOWN_VERSION))
@@ -147,6 +152,8 @@ class ArrivalTables:
         (updated,) = self.update_arrivals([(entry, arrival)])
         if updated is None:
             raise LedgerConflictError(f"arrival {arrival.blob.path!r}", "it changed since it was read")
+        if is_indexed:
+            self._index(updated)
         if left is not None:
             self._pending.delete(left.partition, left.key, left.version)
         return updated

@@ -1,5 +1,6 @@
 """Has a worker fall asleep at one of its calls while others go on: what it does on waking undoes nothing."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ from functions.core.model import ArrivalState, Outcome, RunState
 from functions.services.cancel import cancel_run
 from functions.services.dispatch import dispatch
 from functions.services.reconcile import reconcile
+from functions.services.replay import replay
 from functions.services.retry import retry_run
 from tests.support.control_plane import World, make_blob
 from tests.support.in_memory import Faults
@@ -115,3 +117,23 @@ def test_a_worker_that_dies_after_such_a_sleep_is_made_up_for_by_the_redelivery(
     dispatch(world.make_plane(), item.to_json())
 
     assert world.arrival(make_blob()).state is ArrivalState.FAILED
+
+
+def test_a_replayed_file_is_not_forgotten_by_whoever_looked_before_it_was_held() -> None:
+    """Found by the simulation: the index row came first, was taken for a stale one, and the file was held for ever."""
+    sleep = Sleep(call="tables.arrivals.replace")
+    world = World(faults=sleep)
+    world.deliver(make_blob())
+    world.work()
+    world.finish(world.databricks_runs()[0], outcome=Outcome.FAILED)
+    world.settle()
+    asked = json.dumps({"arrival": world.arrival(make_blob()).id}).encode()
+    sleep.meanwhile = lambda: reconcile(world.make_plane())
+
+    replay(world.plane, asked, idempotency_key=None, actor=SOMEONE)
+    world.settle_submissions()
+    world.finish(world.databricks_runs()[-1])
+    world.settle()
+
+    assert sleep.has_slept
+    assert world.arrival(make_blob()).state is ArrivalState.SCORED
