@@ -46,7 +46,12 @@ def sweep(plane: ControlPlane, *, grace: timedelta, bounds: Bounds = _BOUNDS) ->
     counts: Counter[str] = Counter()
     with plane.telemetry.span("sweep") as span:
         began = plane.clock.now()
-        sweeps = [(place, _sweep_of(plane, place, grace)) for place in places_of(plane.pipelines)]
+        sweeps: list[tuple[Place, Sweep]] = []
+        for place in places_of(plane.pipelines):
+            try:
+                sweeps.append((place, _sweep_of(plane, place, grace)))
+            except MlopsError as error:
+                counts[type(error).__name__] += 1
         for place, state in sorted(sweeps, key=lambda item: (item[1].looked_at, str(item[0]))):
             if _is_spent(counts, bounds) or plane.clock.now() - began >= bounds.takes:
                 counts["places_left"] += 1
@@ -60,8 +65,16 @@ def sweep(plane: ControlPlane, *, grace: timedelta, bounds: Bounds = _BOUNDS) ->
 
 
 def _sweep_of(plane: ControlPlane, place: Place, grace: timedelta) -> Sweep:
+    """Return where the sweep of a place stands; its beginning is remembered before anything is made of it.
+
+    Else a first pass that died half-way through an arrival would leave it to a later beginning, for which it is past.
+    """
     remembered = Sweep.from_bookmark(dict(plane.ledger.bookmark(f"sweep.{place}")))
-    return Sweep.first(plane.clock.now(), grace) if remembered is None else remembered
+    if remembered is not None:
+        return remembered
+    first = Sweep.first(plane.clock.now(), grace)
+    _remember(plane, place, first)
+    return first
 
 
 def _sweep_place(

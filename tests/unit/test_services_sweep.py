@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.core.errors import StorageUnavailableError
+from functions.core.errors import LedgerUnavailableError, StorageUnavailableError
 from functions.core.model import ArrivalSource, ArrivalState, BlobVersion, JobKey
 from functions.core.pipelines_toml import parse_pipelines
 from functions.core.sweeping import Place, Sweep, places_of
@@ -20,6 +20,24 @@ from tests.support.fault_walk import CrashAt, FailAt, survive, walk_faults, work
 from tests.support.in_memory import Faults
 
 GRACE = timedelta(minutes=15)
+
+
+class SlowFirstPass(Faults):
+    """Lets the grace period pass during the first listing, and loses the answer to the first arrival that is made."""
+
+    def __init__(self) -> None:
+        self.to_come = {"inputs.list_page", "tables.arrivals.insert"}
+        self.world: World
+
+    def before(self, call: str) -> None:
+        if call == "inputs.list_page" and call in self.to_come:
+            self.to_come.discard(call)
+            self.world.clock.advance(GRACE)
+
+    def after(self, call: str) -> None:
+        if call == "tables.arrivals.insert" and call in self.to_come:
+            self.to_come.discard(call)
+            raise LedgerUnavailableError(call, "scripted")
 
 
 def swept(world: World, **bounds: int) -> Counter[str]:
@@ -133,6 +151,23 @@ def test_what_was_there_before_the_first_sweep_is_left_to_the_backfill() -> None
     swept(world)
 
     assert world.arrivals() == []
+
+
+def test_a_first_pass_that_dies_half_way_through_an_arrival_is_made_up_for() -> None:
+    """Found by the simulation: the next pass began anew, after the blob, whose arrival was held without an index row."""
+    slow = SlowFirstPass()
+    slow.world = world = World(faults=slow)
+    (blob,) = lose(world, "a.parquet")
+    swept(world)
+    world.plane = world.make_plane()
+    world.clock.advance(GRACE)
+    swept(world)
+
+    world.settle_submissions()
+
+    assert slow.to_come == set()
+    assert world.arrival(blob).state is ArrivalState.ASSIGNED
+    assert len(world.databricks_runs()) == 1
 
 
 def test_many_lost_blobs_make_one_run() -> None:
