@@ -21,6 +21,7 @@ class Kind(StrEnum):
     DELIVER = "deliver"  # message, process: handle it to its end
     TAKE = "take"  # message, process: begin to handle it
     RECONCILE = "reconcile"  # process: begin a pass
+    SWEEP = "sweep"  # process: begin a pass
     TIMER = "timer"  # process, schedule: begin to fire it
     RUN = "run"  # worker, stops: let it go on for so many
     FINISH = "finish"  # worker: let it go on to its end

@@ -19,7 +19,7 @@ from functions.core.run_transitions import end_run, mark_published
 from functions.core.tokens import digest
 from functions.core.turnstile import Turnstile
 from functions.ports import Entry
-from functions.services import arrive, batches, complete, ending, outbox, retry, submission
+from functions.services import arrive, batches, complete, consignments, ending, outbox, retry, submission
 from functions.services.changes import change_run
 from functions.services.plane import Progress, Wait
 from tests.simulation.host import Host
@@ -186,10 +186,11 @@ def _drop_the_outbox() -> list[Break]:
 def _reopen_a_closed_batch() -> list[Break]:
     """Whoever finds the arrivals of a frozen batch in the index holds them again."""
 
-    def reopen(plane: Any, run: Run, items: Sequence[Any]) -> None:
+    def reopen(plane: Any, run: Run, items: Sequence[Any]) -> bool:
         batches._release(plane, run.id, [entry for _, entry in items])
+        return bool(items)
 
-    return [(batches, "_tidy", lambda _: reopen)]
+    return [(module, "tidy", lambda _: reopen) for module in (batches, consignments)]
 
 
 def _forget_arrivals_at_the_end() -> list[Break]:

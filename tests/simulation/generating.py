@@ -26,6 +26,7 @@ _WEIGHTS: Final = {
     Kind.DELIVER: 24,
     Kind.TAKE: 12,
     Kind.RECONCILE: 6,
+    Kind.SWEEP: 2,
     Kind.TIMER: 2,
     Kind.RUN: 22,
     Kind.FINISH: 8,
@@ -62,7 +63,7 @@ def schedule_of(seed: int) -> Schedule:
     length = random.choice((12, 20, 30, 45, 60))
     actions = [Action(Kind.UPLOAD, random.randrange(files), 0, 1)]
     actions += [_make(random, kind, files) for kind in random.choices(kinds, weights, k=length)]
-    for _ in range(random.choice((0, 0, 1, 1, 2))):
+    for _ in range(random.choice((0, 1, 1, 2, 3))):
         at, scene = random.randrange(len(actions)), random.choice(_SCENES)
         actions[at:at] = scene(random, files)
         if scene in _OF_SMALL_BATCHES:

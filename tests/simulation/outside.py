@@ -76,7 +76,7 @@ class Outside:
             sequencer=sequencer,
         )
         if api != "CreateFile":
-            self._inputs.put(blob)
+            self._inputs.put(blob, at=self._clock.now())
         return self._send(blob, api, wanted, copies, is_cloud_event=variant % 16 == 9)
 
     def announce_output(self, url: str, size_bytes: int = 100) -> None:
@@ -92,7 +92,7 @@ class Outside:
             sequencer=f"{self._outputs:032x}",
         )
         if container == OUTPUTS:
-            self._inputs.put(blob)
+            self._inputs.put(blob, at=self._clock.now())
         self._send(blob, "PutBlob", None, 1, is_cloud_event=False)
 
     def deliver(self, event: Sent) -> None:

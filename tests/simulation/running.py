@@ -8,6 +8,7 @@ from typing import Final
 from zlib import crc32
 
 from functions.core.model import ArrivalState
+from functions.core.tokens import arrival_id_of
 from functions.services import pausing, replay
 from functions.services import reconcile as reconciling
 from functions.services.turnstile import read_turnstile
@@ -26,6 +27,7 @@ __all__ = ["Result", "examine", "run_schedule"]
 # Seconds between rounds; the long ones catch up with clocks that had jumped ahead, and with rows kept for a day.
 _STEPS: Final = (20,) * 30 + (21_600, 20, 20, 20) * 12
 _MESSAGES_A_ROUND: Final = 200
+_OLD_ENOUGH: Final = timedelta(minutes=5)  # for the sweep
 _TWINS: Final = 4  # every such calm schedule is told a second time
 
 
@@ -91,19 +93,9 @@ def _difference(found: dict[str, str], undisturbed: dict[str, str]) -> Violation
 def rest(simulation: Simulation) -> None:
     """Stop all faults, make up for what had vanished, and let the world go on until nothing is left to do."""
     simulation.tell("from here on nothing goes wrong any more")
-    workers, world = simulation.workers, simulation.world
-    workers.armed.clear()
-    workers.throttles.clear()
-    for process in simulation.processes:
-        process.clock.skew = timedelta(0)
-    while workers.alive:
-        workers.go_on(workers.alive[0])
-    for sent in simulation.outside.sent:
-        if sent.deliveries == 0:
-            simulation.outside.deliver(sent)
-    process = simulation.processes[0]
-    for pause in read_turnstile(process.plane).pauses:
-        pausing.resume_pipeline(process.plane, pause.pipeline, SOMEONE)
+    world = simulation.world
+    _stop_faults(simulation)
+    _find_what_vanished(simulation)
     if (MODEL, "champion") not in world.workspace.models:
         world.workspace.models[MODEL, "champion"] = "7"
     replayed: set[str] = set()
@@ -116,6 +108,30 @@ def rest(simulation: Simulation) -> None:
     left = unfinished(world, len(simulation.host.messages))
     if left is not None:
         raise left
+
+
+def _stop_faults(simulation: Simulation) -> None:
+    """Let everyone answer, set the clocks right, have sleepers go on to their end and pauses lifted."""
+    workers, plane = simulation.workers, simulation.processes[0].plane
+    workers.armed.clear()
+    workers.throttles.clear()
+    for process in simulation.processes:
+        process.clock.skew = timedelta(0)
+    while workers.alive:
+        workers.go_on(workers.alive[0])
+    for pause in read_turnstile(plane).pauses:
+        pausing.resume_pipeline(plane, pause.pipeline, SOMEONE)
+
+
+def _find_what_vanished(simulation: Simulation) -> None:
+    """Have the sweep look, and deliver what it cannot see: what was overwritten since, or is nothing for a route."""
+    simulation.world.clock.advance(_OLD_ENOUGH)
+    for process in simulation.processes:
+        simulation.workers.go_on(simulation.begin_sweep(process))
+    known = {values["id"] for values, _ in simulation.world.tables.rows["arrivals"].values()}
+    for sent in simulation.outside.sent:
+        if sent.deliveries == 0 and arrival_id_of(sent.blob) not in known:
+            simulation.outside.deliver(sent)
 
 
 def _round(simulation: Simulation, process: Process) -> None:

@@ -12,6 +12,7 @@ from functions.core.model import BlobVersion
 from functions.core.rows import Row
 from functions.services import reconcile as reconciling
 from functions.services import schedule as scheduling
+from functions.services import sweep as sweeping
 from tests.simulation.actions import Action, Kind
 from tests.simulation.host import QUEUES, Host
 from tests.simulation.notebooks import Notebooks, SimulatedWorkspace
@@ -44,6 +45,7 @@ PLACES: Final = (
 REFUSERS: Final = ("workspace.", "tables.", "queue.", "publisher.", "manifests.")
 FAULTS_OF_A_CALL: Final = (("die", "before"), ("die", "after"), ("lose", "before"), ("lose", "after"))
 _OF_PEOPLE: Final = (Kind.REQUEST, Kind.RETRY, Kind.REPAIR, Kind.CANCEL, Kind.REPLAY, Kind.PAUSE, Kind.RESUME)
+_GRACE: Final = timedelta(seconds=60)  # how old a file must be before the sweep misses its event
 _BEGIN: Final = datetime(2026, 3, 1, 11, 59, 30, tzinfo=UTC)
 _TOLD: Final = ("state", "run_id", "attempt", "outcome", "reason", "token", "databricks_run_id", "published_at")
 
@@ -65,9 +67,8 @@ class Simulation:
         world.workspace = SimulatedWorkspace(self.workers, self.witness.see_submission)
         if shape.has_model:
             world.workspace.models[MODEL, "champion"] = "7"
-        for name in ("history/one.parquet", "alpha/asked-for.parquet"):
-            blob = BlobVersion(account=ACCOUNT, container="input", path=name, etag="0x5", size_bytes=9)
-            world.inputs.put(blob)
+        history = "history/one.parquet"
+        world.inputs.put(BlobVersion(account=ACCOUNT, container="input", path=history, etag="0x5", size_bytes=9))
         world.tables.on_write = self.witness.see_write
         self.workers.on_death = self._revive
         self.processes = [self._process(number) for number in range(PROCESSES)]
@@ -86,6 +87,7 @@ class Simulation:
             Kind.DELIVER: self._deliver,
             Kind.TAKE: self._take,
             Kind.RECONCILE: self._reconcile,
+            Kind.SWEEP: self._sweep,
             Kind.TIMER: self._timer,
             Kind.RUN: self._run,
             Kind.FINISH: self._finish,
@@ -197,6 +199,17 @@ class Simulation:
         label = f"reconciler in process {process.number}"
         self.begin(process, label, lambda: reconciling.reconcile(process.plane))
         return f"{label}: begins a pass"
+
+    def _sweep(self, action: Action) -> str | None:
+        process = self.processes[action.a % PROCESSES]
+        self.begin_sweep(process)
+        return f"sweep in process {process.number}: begins a pass"
+
+    def begin_sweep(self, process: Process) -> Worker:
+        """Return a worker that is about to look for files that no event announced."""
+        return self.begin(
+            process, f"sweep in process {process.number}", lambda: sweeping.sweep(process.plane, grace=_GRACE)
+        )
 
     def _timer(self, action: Action) -> str | None:
         process = self.processes[action.a % PROCESSES]

@@ -48,7 +48,7 @@ class Witness:
     def see_submission(self, token: str, parameters: Mapping[str, str]) -> None:
         """See a call that is about to start a run."""
         self.i3_the_token_is_persisted_before_the_call(token, parameters)
-        self.no_limit_is_exceeded(token, parameters)
+        self.nothing_is_sent_beside_what_runs(token, parameters)
 
     def _see_token(self, run_id: str, new: Row) -> None:
         token = new.get("token")
@@ -82,11 +82,19 @@ class Witness:
                 "which its row has never had",
             )
 
-    def no_limit_is_exceeded(self, token: str, parameters: Mapping[str, str]) -> None:
-        """Nothing is sent beyond what all pipelines together, or this one, may have in flight."""
+    def nothing_is_sent_beside_what_runs(self, token: str, parameters: Mapping[str, str]) -> None:
+        """No attempt is sent while an earlier one runs, nor beyond what may be in flight."""
         runs = self._world.workspace.runs.values()
-        if any(run.token == token for run in runs):
+        if any(token in {run.token, run.parameters["token"]} for run in runs):
             return  # the call starts nothing: Databricks has the run
+        for run in runs:
+            if run.parameters["run_id"] == parameters["run_id"] and run.status.verdict.is_open:
+                raise Violation(
+                    "I2 an arrival is in at most one live run",
+                    parameters["run_id"],
+                    f"attempt {parameters['attempt']} of run {parameters['run_id']} is sent while "
+                    f"Databricks run {run.id} of its attempt {run.parameters['attempt']} is not over",
+                )
         in_flight = [run.parameters["pipeline"] for run in runs if run.status.verdict.is_open]
         pipelines = self._world.pipelines
         of_all, key = pipelines.limits.max_in_flight, parameters["pipeline"]
