@@ -154,7 +154,7 @@ def test_what_was_there_before_the_first_sweep_is_left_to_the_backfill() -> None
 
 
 def test_a_first_pass_that_dies_half_way_through_an_arrival_is_made_up_for() -> None:
-    """Found by the simulation: the next pass began anew, after the blob, whose arrival was held without an index row."""
+    """Found by the simulation: the next pass began anew, after the blob whose arrival was held without an index row."""
     slow = SlowFirstPass()
     slow.world = world = World(faults=slow)
     (blob,) = lose(world, "a.parquet")
