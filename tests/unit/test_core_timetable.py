@@ -21,6 +21,8 @@ ZONES = [
     "Europe/Dublin",
     "Africa/Casablanca",
 ]
+# Where clocks change by half an hour, cronsim leaps by a whole one and misses slots; see the test written out below.
+OF_THE_ORACLE = [zone for zone in ZONES if zone != "Australia/Lord_Howe"]
 minutes = st.sampled_from(["0", "30", "15,45", "*", "*/20", "5-7"])
 hours = st.sampled_from(["0", "1", "2", "1-3", "3", "*", "*/2", "2,23"])
 days = st.sampled_from(["*", "*", "1", "*/2"])
@@ -48,7 +50,7 @@ def oracle(expression: str, zone: str, after: datetime, count: int) -> list[date
     return found
 
 
-@given(minute=minutes, hour=hours, day=days, zone=st.sampled_from(ZONES), after=instants)
+@given(minute=minutes, hour=hours, day=days, zone=st.sampled_from(OF_THE_ORACLE), after=instants)
 @example(minute="30", hour="2", day="*", zone="Europe/Berlin", after=datetime(2026, 3, 29, tzinfo=UTC))
 @example(minute="30", hour="2", day="*", zone="Europe/Berlin", after=datetime(2026, 10, 25, 0, 45, tzinfo=UTC))
 @example(minute="*/20", hour="*", day="*", zone="Australia/Lord_Howe", after=datetime(2026, 4, 4, 14, 50, tzinfo=UTC))
@@ -66,6 +68,15 @@ def test_slots_are_those_of_debians_cron(minute: str, hour: str, day: str, zone:
         at = following
 
     assert found == expected
+
+
+def test_a_change_by_half_an_hour_skips_nothing_that_clocks_show() -> None:
+    """On Lord Howe Island 02:00 becomes 01:30 on 5 April 2026, at 15:00 UTC of the day before, and comes again."""
+    slots = timetable("0 */30 1-2 5 4 *", "Australia/Lord_Howe")
+
+    found = slots.earliest(datetime(2026, 4, 4, tzinfo=UTC), datetime(2026, 4, 5, tzinfo=UTC), limit=9)
+
+    assert [f"{slot:%H:%M}" for slot in found] == ["14:00", "14:30", "15:00", "15:30", "16:00"]
 
 
 @given(minute=minutes, hour=hours, day=days, zone=st.sampled_from(ZONES), instant=instants)
