@@ -42,7 +42,7 @@ class Consignment:
 class Facts:
     """What a consignment's readiness depends on beside its held arrivals."""
 
-    seal: Arrival | None = None  # the newest marker or manifest that arrived
+    sealed_at: datetime | None = None  # when the newest marker came; None: there is none
     listed: frozenset[str] | None = None  # the paths in the manifest that storage has now; None: none that can be read
     problem: str = ""  # why it cannot be read
     frozen: tuple[BlobVersion, ...] | None = None  # files of the version before; None: there is none
@@ -125,7 +125,7 @@ def judge_consignment(
     lack = _lack(pipeline, wanted, facts)
     wait_s: float | None
     if lack is None:
-        wait_s = _until_quiet_s(pipeline, [*newest.values()], facts.seal, now)
+        wait_s = _until_quiet_s(pipeline, [*newest.values()], facts.sealed_at, now)
         reason, detail = HoldReason.WINDOW_OPEN, ""
     else:
         (reason, detail), wanted = lack, newest
@@ -154,7 +154,7 @@ def _lack(pipeline: Pipeline, wanted: dict[str, Arrival], facts: Facts) -> tuple
                 names = ", ".join(repr(path.rpartition("/")[2][:80]) for path in missing[:3])
                 return HoldReason.NOT_READY, f"{len(missing)} of {len(facts.listed)} missing: {names}"
             return None if wanted else (HoldReason.NOT_LISTED, "")
-        case ReadinessKind.MARKER if facts.frozen is None and facts.seal is None:
+        case ReadinessKind.MARKER if facts.frozen is None and facts.sealed_at is None:
             return HoldReason.NOT_READY, f"no {pipeline.readiness.name!r} yet"
         case ReadinessKind.COUNT if facts.frozen is None and len(wanted) < pipeline.readiness.count:
             return HoldReason.NOT_READY, f"{len(wanted)} of {pipeline.readiness.count} files"
@@ -162,8 +162,8 @@ def _lack(pipeline: Pipeline, wanted: dict[str, Arrival], facts: Facts) -> tuple
             return None
 
 
-def _until_quiet_s(pipeline: Pipeline, held: Sequence[Arrival], seal: Arrival | None, now: datetime) -> float:
-    latest = max(arrival.recorded_at for arrival in [*held, *([] if seal is None else [seal])])
+def _until_quiet_s(pipeline: Pipeline, held: Sequence[Arrival], sealed_at: datetime | None, now: datetime) -> float:
+    latest = max([*(arrival.recorded_at for arrival in held), *([] if sealed_at is None else [sealed_at])])
     return (latest + timedelta(seconds=pipeline.batching.quiet_seconds) - now).total_seconds()
 
 

@@ -13,6 +13,7 @@ What `batches` says of crashes between its writes holds here too.
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 
 from functions.core.batching import start_or_hold
@@ -163,9 +164,7 @@ def _facts(plane: ControlPlane, pipeline: Pipeline, place: str, known: _Known) -
     has_version = known.is_frozen or (known.entry is not None and known.entry.value.replaces is not None)
     frozen = _still_there(plane, container, folder, known.manifest) if has_version else None
     if kind is ReadinessKind.MARKER:
-        arrivals = [entry.value for entry in plane.ledger.arrivals_of_path(plane.account, container, path)]
-        seals = newest_of_each_path(item for item in arrivals if item.state is ArrivalState.SEAL)
-        return Facts(seal=seals.get(path), frozen=frozen)
+        return Facts(sealed_at=_sealed_at(plane, container, path), frozen=frozen)
     if kind is not ReadinessKind.MANIFEST:
         return Facts(frozen=frozen)
     content = plane.inputs.read_small(plane.account, container, path, most_bytes=MOST_BYTES)
@@ -180,6 +179,16 @@ def _facts(plane: ControlPlane, pipeline: Pipeline, place: str, known: _Known) -
     if not listed:
         return Facts(problem=f"none of its {len(paths)} names is one that a route wants", frozen=frozen)
     return Facts(listed=listed, frozen=frozen)
+
+
+def _sealed_at(plane: ControlPlane, container: str, path: str) -> datetime | None:
+    """Return when the marker came: as recorded, or as storage says of one that was there before any event."""
+    arrivals = [entry.value for entry in plane.ledger.arrivals_of_path(plane.account, container, path)]
+    seals = newest_of_each_path(item for item in arrivals if item.state is ArrivalState.SEAL)
+    if path in seals:
+        return seals[path].recorded_at
+    found = plane.inputs.find(plane.account, container, path)
+    return None if found is None else found.modified_at
 
 
 def _still_there(

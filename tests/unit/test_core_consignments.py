@@ -84,7 +84,6 @@ def waits(verdict: Complete | Late | Hold) -> tuple[HoldReason, float, str]:
 
 
 A, B = arrival("a"), arrival("b")
-SEAL = arrival("_SUCCESS", state=ArrivalState.SEAL)
 LISTED = frozenset({FOLDER + "a", FOLDER + "b"})
 
 
@@ -92,8 +91,8 @@ LISTED = frozenset({FOLDER + "a", FOLDER + "b"})
     ("verdict", "expected"),
     [
         (judge(MARKER, A), (HoldReason.NOT_READY, 0.0, "no '_SUCCESS' yet")),
-        (judge(MARKER, A, seal=SEAL, after_s=4), (HoldReason.WINDOW_OPEN, 6.0, "")),
-        (judge(MARKER, A, seal=replace(SEAL, recorded_at=NOON + timedelta(seconds=9))),
+        (judge(MARKER, A, sealed_at=NOON, after_s=4), (HoldReason.WINDOW_OPEN, 6.0, "")),
+        (judge(MARKER, A, sealed_at=NOON + timedelta(seconds=9)),
          (HoldReason.WINDOW_OPEN, 8.0, "")),
         (judge(COUNT, A), (HoldReason.NOT_READY, 0.0, "1 of 2 files")),
         (judge(MANIFEST, A, B), (HoldReason.NOT_READY, 0.0, "no 'files.json' yet")),
@@ -112,12 +111,12 @@ def test_what_is_not_complete_waits_and_says_for_what(
 @pytest.mark.parametrize(
     ("verdict", "expected"),
     [
-        (judge(MARKER, A, B, seal=SEAL), ["a1", "b1"]),
+        (judge(MARKER, A, B, sealed_at=NOON), ["a1", "b1"]),
         (judge(COUNT, A, B), ["a1", "b1"]),
         (judge(COUNT, A, B, arrival("c")), ["a1", "b1", "c1"]),
         (judge(MANIFEST, A, B, arrival("x"), listed=LISTED), ["a1", "b1"]),
         (judge(STARTS, A, after_s=60), ["a1"]),
-        (judge(MARKER, A, arrival("a", "0x2", at=NOON + timedelta(seconds=1)), seal=SEAL, after_s=12), ["a2"]),
+        (judge(MARKER, A, arrival("a", "0x2", at=NOON + timedelta(seconds=1)), sealed_at=NOON, after_s=12), ["a2"]),
         # A late file needs no seal of its own.
         (judge(MARKER, arrival("c"), frozen=(blob("a"),)), ["c1"]),
         (judge(COUNT, arrival("c"), frozen=(blob("a"), blob("b"))), ["c1"]),

@@ -110,6 +110,16 @@ class TestMarker:
         assert (run.consignment, run.replaces, run.arrival_count, run.state) == (PLACE, None, 2, RunState.SUBMITTED)
         assert world.tables.rows["pending"] == {}
 
+    def test_a_marker_that_nobody_announced_is_found_where_it_lies(self) -> None:
+        """What lay there before the events began comes by a backfill, which hands over files and no markers."""
+        world = make_world(MARKER)
+        world.inputs.put(marker())
+
+        land(world, part("a"), part("b"))
+        pass_time(world)
+
+        assert batches(world) == [names("a", "b")]
+
     def test_the_marker_is_recorded_and_never_an_input(self) -> None:
         """An empty blob too, which is no file otherwise."""
         world = make_world(MARKER)
