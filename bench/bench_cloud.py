@@ -82,7 +82,7 @@ def _services(folders: Folders, settings: CloudSettings) -> tuple[Service, ...]:
     services = cloud_services(folders, settings)
     _edit(folders.config / "workspace.json", _wait_instead_of_running)
     _edit(folders.config / "event_grid.json", _split_by_prefix)
-    pipelines = _lift_the_cap(folders)
+    pipelines = _lift_the_caps(folders)
     _edit(folders.config / "functions.settings.json", lambda document: _use_pipelines(document, pipelines))
     return services
 
@@ -101,14 +101,15 @@ def _split_by_prefix(document: dict[str, Any]) -> None:
     document["subscriptions"].append(naive)
 
 
-def _lift_the_cap(folders: Folders) -> Path:
-    """Return the committed pipelines without a cap on runs in flight: no run of the measurement ever ends."""
-    committed = (REPOSITORY / "pipelines.toml").read_text()
-    lifted, count = re.subn(r"max_active = \d+", "max_active = 1000", committed)
-    if count == 0:
-        raise RuntimeError("pipelines.toml has no max_active to lift")
+def _lift_the_caps(folders: Folders) -> Path:
+    """Return the committed pipelines without caps on runs in flight: no run of the measurement ever ends."""
+    text = (REPOSITORY / "pipelines.toml").read_text()
+    for name in ("max_active", "max_in_flight"):
+        text, count = re.subn(rf"{name} = \d+", f"{name} = 1000", text)
+        if count == 0:
+            raise RuntimeError(f"pipelines.toml has no {name} to lift")
     path = folders.config / "pipelines.toml"
-    path.write_text(lifted)
+    path.write_text(text)
     return path
 
 
