@@ -26,7 +26,7 @@ from local.supervisor.settings import ACCOUNT
 __all__ = ["measure", "measure_429", "measure_many_pipelines"]
 
 _DELIVERIES: Final = 3
-_WAVE: Final = 4000  # messages in the queue at a time: with more of them Azurite's own queue is what is measured
+_WAVE: Final = 600  # messages in the queue at a time: with more of them Azurite's own queue is what is measured
 _NAIVE_MESSAGES: Final = 400
 _BARE_ROWS: Final = 4000
 _CAP: Final = 4
@@ -251,7 +251,7 @@ def _drain(cloud: StormCloud, hosts: Sequence[Host], queue: str, messages: Seque
     began = time.monotonic()
     for host in hosts:
         host.signal(signal.SIGCONT)
-    until(lambda: cloud.drained(queue), f"the queue {queue}", deadline_s=600)
+    until(lambda: cloud.drained(queue), f"the queue {queue}", deadline_s=600, poll_s=0.03)
     return time.monotonic() - began
 
 

@@ -7,6 +7,7 @@ is exact, so that a route that can never be reached is found when the configurat
 nothing). Every other character stands for itself; names are compared as they are written, case included.
 """
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -52,8 +53,10 @@ class Glob:
 
     def includes(self, other: "Glob") -> bool:
         """Return whether this glob matches every name that the other matches."""
-        alphabet = {"/", *self.characters, *other.characters}
-        alphabet.add(next(chr(code) for code in count(1) if chr(code) not in alphabet))  # stands for all the others
+        example = _example_of(other)
+        if example is None or not self.matches(example):  # most pairs are told apart by any one name
+            return example is None
+        alphabet = _alphabet(self, other)
         theirs, ours = other.automata(), self.automata()
         first = (_closures(theirs), _closures(ours))
         seen = {first}
@@ -80,6 +83,30 @@ class Glob:
 
 
 type _States = tuple[frozenset[int], ...]
+
+
+def _alphabet(*globs: Glob) -> list[str]:
+    """Return the characters that make a difference to the globs, and one that stands for all the others."""
+    mentioned = {"/", *(character for glob in globs for character in glob.characters)}
+    return [next(chr(code) for code in count(1) if chr(code) not in mentioned), *sorted(mentioned)]
+
+
+@lru_cache(maxsize=1024)
+def _example_of(glob: Glob) -> str | None:
+    """Return one of the shortest names that are meant, or None if none is: no name ends as the suffix says."""
+    automata, alphabet = glob.automata(), _alphabet(glob)
+    to_visit = deque([(_closures(automata), "")])
+    seen = {_closures(automata)}
+    while to_visit:
+        states, name = to_visit.popleft()
+        if _accept(automata, states):
+            return name
+        for character in alphabet:
+            following = _after(automata, states, character)
+            if all(following) and following not in seen:
+                seen.add(following)
+                to_visit.append((following, name + character))
+    return None
 
 
 def _closures(automata: tuple["_Automaton", ...]) -> _States:

@@ -87,6 +87,8 @@ def test_inclusion_agrees_with_all_short_names(one: str, other: str, one_suffix:
         (Glob("", "**", ".csv"), Glob("", "**", "s.csv"), True),
         (Glob("in/", "*x"), Glob("in/", "*x"), True),
         (Glob("in/", "?"), Glob("in/", "é"), True),
+        (Glob("in/", "*"), Glob("out/", "x", ".csv"), True),  # which means nothing at all
+        (Glob("in/", "x", ".csv"), Glob("out/", "*"), False),
     ],
 )
 def test_inclusion_of_routes_people_write(one: Glob, other: Glob, is_included: bool) -> None:
