@@ -226,6 +226,8 @@ def _ours(
     until(
         lambda: not tables.table("pending").page(None, limit=1)[0], "every arrival in a run", deadline_s=600, poll_s=1
     )
+    runs = sum(1 for _ in _rows(tables, "runs"))
+    until(lambda: counts(workspace)["runs"] >= runs, "every run at the workspace", deadline_s=1200, poll_s=1)
     settle_s = time.monotonic() - ended
     counted = counts(workspace)
     for host in hosts:
