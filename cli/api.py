@@ -27,6 +27,7 @@ class Api:
     url: str
     key: str
     token: str | None = None  # of Entra, where app roles are required
+    workspace_url: str | None = None  # of the local cloud, whose ports move
 
     def __repr__(self) -> str:  # keys stay out of tracebacks
         return f"Api({self.url!r})"
@@ -40,6 +41,13 @@ class Api:
         """Return the answer to a request to act."""
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
         return self._call("POST", path, document if document is not None else {}, headers)
+
+    def with_present_page(self, run: dict[str, Any]) -> dict[str, Any]:
+        """Return a run whose page is where the local workspace is now: its port may have changed since."""
+        page = urlsplit(run["run_page_url"] or "")
+        if self.workspace_url is None or page.hostname not in _LOOPBACK:
+            return run
+        return {**run, "run_page_url": page._replace(netloc=urlsplit(self.workspace_url).netloc).geturl()}
 
     def _call(self, method: str, path: str, document: object = None, headers: dict[str, str] | None = None) -> Any:
         request = urllib.request.Request(  # noqa: S310 - the scheme was checked when the API was opened
@@ -70,8 +78,8 @@ def open_api() -> Api:
     if not url:
         from local.cloud import Cloud
 
-        environment = Cloud().running_settings().environment()
-        return Api(url=environment["TIDEGATE_API_URL"], key=environment["TIDEGATE_API_KEY"])
+        settings = Cloud().running_settings()
+        return Api(url=settings.url("functions"), key=settings.function_key, workspace_url=settings.url("workspace"))
     parts = urlsplit(url)
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
         raise CommandError(f"TIDEGATE_API_URL: got {url!r}, expected https://<app>.azurewebsites.net")

@@ -1,23 +1,15 @@
-"""Tells the story of an arrival or a run from the ledger, and what would be decided now."""
+"""Tells the story of an arrival or a run, and what would be decided now."""
 
 import json
 import re
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import typer
 
-from cli.configuration import read_pipelines
-from cli.failures import CommandError
-from cli.ledger import Ledger, open_ledger
+from cli.api import Api, open_api
 from cli.times import moment_of
-from functions.core.errors import NotFoundError
 from functions.core.explain import explanation_lines
-from functions.core.ledger import Arrival, Run
-from functions.core.ledger_rows import arrival_to_public_json, run_to_public_json
-from functions.core.model import ArrivalId, RunId
-from functions.services.listing import explain_arrival, find_arrival
-from local.cloud import Cloud
+from functions.core.reading import to_iso
 
 __all__ = ["explain_entry", "is_entry_id"]
 
@@ -32,38 +24,17 @@ def is_entry_id(text: str) -> bool:
 
 def explain_entry(entry_id: str, *, at: str | None, as_json: bool) -> None:
     """Print what the ledger knows of an arrival or a run, and of an arrival what would be decided about it now."""
-    recorded_at = moment_of("--at", at) if at is not None else None
-    ledger = open_ledger(Cloud().running_settings())
+    recorded_at = to_iso(moment_of("--at", at)) if at is not None else None
+    api = open_api()
     if _ARRIVAL_ID.fullmatch(entry_id):
-        document = _arrival_story(ledger, ArrivalId(entry_id), recorded_at)
+        document = _arrival_story(api, api.get(f"arrivals/{entry_id}", at=recorded_at))
     else:
-        document = _run_story(ledger, RunId(entry_id))
+        document = {"run": api.with_present_page(api.get(f"runs/{entry_id}"))}
     typer.echo(json.dumps(document, indent=2) if as_json else "\n".join(explanation_lines(document)))
 
 
-def _arrival_story(ledger: Ledger, arrival_id: ArrivalId, at: datetime | None) -> dict[str, Any]:
-    pipelines = read_pipelines()
-    try:
-        entry = find_arrival(ledger.rows, pipelines, arrival_id, at=at, now=datetime.now(UTC))
-    except NotFoundError as error:
-        raise CommandError(str(error)) from error
-    arrival: Arrival = entry.value
-    now = explain_arrival(arrival, pipelines, environment="local", account=arrival.blob.account)
-    run = ledger.run(arrival.run_id) if arrival.run_id is not None else None
-    return {
-        "arrival": arrival_to_public_json(arrival),
-        "run": None if run is None else _summary(run),
-        **now,
-    }
-
-
-def _run_story(ledger: Ledger, run_id: RunId) -> dict[str, Any]:
-    run = ledger.run(run_id)
-    if run is None:
-        raise CommandError(f"no run {run_id!r} in the ledger")
-    return {"run": run_to_public_json(run)}
-
-
-def _summary(run: Run) -> dict[str, Any]:
-    document = run_to_public_json(run)
-    return {key: document[key] for key in ("id", "state", "outcome", "reason", "attempt", "run_page_url", "attempts")}
+def _arrival_story(api: Api, arrival: dict[str, Any]) -> dict[str, Any]:
+    """Return the arrival, its run, and what would be decided about it, each by itself."""
+    run, beside = arrival.pop("run"), ("decision_now", "routes_tried")
+    now = {name: arrival.pop(name) for name in beside}
+    return {"arrival": arrival, "run": None if run is None else api.with_present_page(run), **now}

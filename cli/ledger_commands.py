@@ -1,103 +1,26 @@
-"""Lists runs, and follows a blob to its scores and back, for a person or a script."""
+"""Follows a blob to its scores and back, for a person or a script."""
 
 import json
 from typing import Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.text import Text
 from rich.tree import Tree
 
+from cli.blob_urls import BlobName, parse_blob_url
 from cli.failures import CommandError
-from cli.ledger import BlobName, Ledger, open_ledger, parse_blob_url
-from cli.run_documents import arrival_document, model_version_of, run_document
-from cli.times import instant_of
-from cli.wording import counted, make_console, make_table
+from cli.ledger import Ledger, open_ledger
+from cli.run_documents import arrival_document, run_document
+from cli.wording import counted
 from functions.core.errors import InvalidDocumentError, NotFoundError
 from functions.core.ledger import Arrival, Run
-from functions.core.listing import RUN_STATES, ArrivalFilter, RunFilter
-from functions.core.model import ArrivalState, PipelineKey
-from functions.core.reading import to_iso
 from local.cloud import Cloud
 
-__all__ = ["list_arrivals", "list_runs", "trace_blob", "trace_document"]
+__all__ = ["trace_blob", "trace_document"]
 
 _LONGEST_LINE = 20_000  # columns: reasons have up to 8,000 characters
 _RUNS_SEARCHED = 5000  # when a blob's own arrivals do not lead to its runs
-_COLOURS = {"completed": "green", "failed": "red", "cancelled": "yellow", "timed_out": "red", "skipped": "yellow"}
-
-
-def list_runs(
-    *,
-    pipeline: str | None,
-    since: str | None,
-    state: str | None,
-    blob: str | None,
-    model: str | None,
-    limit: int,
-    as_json: bool,
-) -> None:
-    """Print runs, the newest first."""
-    ledger = open_ledger(Cloud().running_settings())
-    key = _known(ledger, pipeline) if pipeline is not None else None
-    if state is not None and state not in RUN_STATES:
-        raise CommandError(f"--state: got {state!r}, expected one of {', '.join(dict.fromkeys(RUN_STATES))}")
-    runs = ledger.find_runs(
-        RunFilter(state=state, model=model), pipeline=key, since=instant_of("--since", since), blob=blob, limit=limit
-    )
-    if as_json:
-        for run in runs:
-            typer.echo(json.dumps(run_document(run)))
-        return
-    if not runs:
-        typer.echo("There is no run yet; upload a file to the input container, or see `tidegate demo`.")
-        return
-    table = make_table("Run", "State", "Outcome", "Attempt", "Model", "Databricks run", "Created", "Took")
-    for run in runs:
-        outcome = run.outcome.value if run.outcome is not None else ""
-        colour = _COLOURS.get(outcome, "default")
-        took = f"{(run.finished_at - run.created_at).total_seconds():.0f} s" if run.finished_at is not None else ""
-        table.add_row(
-            run.id, run.state.value, f"[{colour}]{outcome}[/{colour}]", str(run.attempt), model_version_of(run) or "",
-            str(run.databricks_run_id or ""), run.created_at.strftime("%Y-%m-%d %H:%M:%S"), took,
-        )  # fmt: skip
-    make_console().print(table)
-
-
-def list_arrivals(
-    *, pipeline: str | None, since: str | None, state: str | None, blob: str | None, limit: int, as_json: bool
-) -> None:
-    """Print arrivals, the latest recorded first."""
-    ledger = open_ledger(Cloud().running_settings())
-    if state is not None and state not in set(ArrivalState):
-        raise CommandError(f"--state: got {state!r}, expected one of {', '.join(ArrivalState)}")
-    wanted = ArrivalFilter(
-        pipeline=_known(ledger, pipeline) if pipeline is not None else None,
-        state=ArrivalState(state) if state is not None else None,
-        since=instant_of("--since", since),
-    )
-    found = ledger.find_arrivals(wanted, blob=blob, limit=limit)
-    if as_json:
-        for arrival in found:
-            typer.echo(json.dumps(arrival_document(arrival)))
-        return
-    if not found:
-        typer.echo("No arrival is known that is like this.")
-        return
-    table = make_table("Arrival", "Recorded", "State", "Pipeline", "Path", "Run or reason")
-    for arrival in found:
-        why = arrival.run_id or arrival.reason or ""
-        recorded = to_iso(arrival.recorded_at)
-        table.add_row(
-            arrival.id,
-            recorded,
-            arrival.state.value,
-            arrival.pipeline or "",
-            escape(arrival.blob.path),
-            escape(why[:120]),
-        )
-    make_console().print(table)
 
 
 def trace_blob(url: str, *, as_json: bool) -> None:
@@ -129,13 +52,6 @@ def trace_document(ledger: Ledger, url: str) -> dict[str, Any]:
         "runs": [_run_trace(ledger, run) for run in used_by],
         "made_by": [_run_trace(ledger, run) for run in made_by],
     }
-
-
-def _known(ledger: Ledger, pipeline: str) -> PipelineKey:
-    key = PipelineKey(pipeline)
-    if key not in ledger.pipelines:
-        raise CommandError(f"no pipeline is called {pipeline!r}; there are: {', '.join(ledger.pipelines)}")
-    return key
 
 
 def _is_output(run: Run, blob: BlobName) -> bool:

@@ -109,10 +109,10 @@ def runs(
     state: Annotated[str | None, typer.Option(help="Only runs in this state, or with this outcome.")] = None,
     blob: Annotated[str | None, typer.Option(help="Only runs that a blob of this URL was assigned to.")] = None,
     model: Annotated[str | None, typer.Option(help="Only runs of this model, or of its version: NAME/VERSION.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most this many, the newest.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most this many, the newest.")] = 100,
 ) -> None:
     """List runs, the newest first."""
-    from cli.ledger_commands import list_runs
+    from cli.listing_commands import list_runs
 
     list_runs(pipeline=pipeline, since=since, state=state, blob=blob, model=model, limit=limit, as_json=as_json)
 
@@ -126,12 +126,15 @@ def arrivals(
     since: Annotated[str | None, typer.Option(help="Only those recorded since: 2026-03-01T00:00Z, or 7d.")] = None,
     state: Annotated[str | None, typer.Option(help="Only arrivals in this state.")] = None,
     blob: Annotated[str | None, typer.Option(help="Only versions of the blob of this URL.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most this many, the latest.")] = 100,
+    outputs: Annotated[
+        bool, typer.Option("--outputs", help="Also what runs have written, and starts nothing.")
+    ] = False,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most this many, the latest.")] = 100,
 ) -> None:
     """List arrivals, the latest recorded first."""
-    from cli.ledger_commands import list_arrivals
+    from cli.listing_commands import list_arrivals
 
-    list_arrivals(pipeline=pipeline, since=since, state=state, blob=blob, limit=limit, as_json=as_json)
+    list_arrivals(pipeline=pipeline, since=since, state=state, blob=blob, outputs=outputs, limit=limit, as_json=as_json)
 
 
 @app.command(rich_help_panel=_LOOK)

@@ -8,10 +8,10 @@ __all__ = ["counted", "make_console", "make_table"]
 _NARROWEST = 150  # columns: run ids and URLs stay whole, a narrower terminal wraps by itself
 
 
-def make_console() -> Console:
+def make_console(*, narrowest: int = _NARROWEST) -> Console:
     """Return a console that never squeezes a table into a few columns, in a terminal or in a log."""
     console = Console()
-    return Console(width=max(console.width, _NARROWEST))
+    return Console(width=max(console.width, narrowest))
 
 
 def make_table(*columns: str, title: str | None = None) -> Table:

@@ -8,9 +8,9 @@ from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob import ContainerClient
 from azure.storage.queue import QueueClient
 
+from cli.blob_urls import parse_blob_url
 from cli.demo.context import Demo, DemoFailedError, until
 from cli.demo.following import find_run_of_arrival, follow, require_outcome, runs_of
-from cli.ledger import parse_blob_url
 from cli.wording import counted
 from functions.core.ledger import Arrival, Run
 from functions.core.model import ArrivalState, Outcome

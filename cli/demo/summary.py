@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa  # type: ignore[import-untyped] # it ships no types
 import pyarrow.parquet as pq  # type: ignore[import-untyped] # it ships no types
 
+from cli.blob_urls import parse_blob_url
 from cli.demo.context import Demo, DemoFailedError
-from cli.ledger import parse_blob_url
 from cli.run_documents import model_version_of
 from cli.wording import make_table
 from functions.core.ledger import Run

@@ -233,11 +233,12 @@ class TableLedger(ArrivalTables, ArrivalMarks):
         """Keep what a person must look at."""
         row: Row = {
             "kind": alert.kind.value,
-            "run_id": alert.run_id,
-            "attempt": alert.attempt,
+            "pipeline": alert.pipeline,
             "at": to_iso(alert.at),
             "detail": alert.detail[:_MAX_REASON],
         }
+        if alert.run_id is not None:
+            row |= {"run_id": alert.run_id, "attempt": alert.attempt or 0}
         self._marks.put("alert", f"{_newest_first(alert.at)}.{alert.id}", row)
 
     def alerts(self, *, since: datetime, limit: int) -> Sequence[Alert]:
@@ -246,12 +247,15 @@ class TableLedger(ArrivalTables, ArrivalMarks):
         for row in self._marks.query("alert", high=f"{_newest_first(since)}/", limit=limit):
             if (kind := str(row.values["kind"])) not in AlertKind:
                 continue  # a later version's
+            run_id = RunId(str(row.values["run_id"])) if row.values.get("run_id") is not None else None
             alert = Alert(
                 kind=AlertKind(kind),
-                run_id=RunId(str(row.values["run_id"])),
-                attempt=int(str(row.values["attempt"])),
+                # A row of an earlier release names the run only, whose id begins with the pipeline's name.
+                pipeline=PipelineKey(str(row.values.get("pipeline") or str(run_id).partition("-")[0])),
                 at=_instant(row, "at"),
                 detail=str(row.values["detail"]),
+                run_id=run_id,
+                attempt=None if run_id is None else int(str(row.values["attempt"])),
             )
             found.setdefault(alert.id, alert)
         return list(found.values())

@@ -76,7 +76,7 @@ def _write(value: Mapping[str, object], indent: str, lines: list[str]) -> None:
 
 def _item(part: object) -> str:
     if isinstance(part, Mapping):
-        return ", ".join(f"{key} {_scalar(item)}" for key, item in part.items())
+        return ", ".join(f"{key} {_scalar(item)}" for key, item in part.items() if item not in {None, ""})
     return str(part)
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "run_from_row",
     "run_to_public_json",
     "run_to_row",
+    "run_to_summary_json",
 ]
 
 
@@ -220,8 +221,8 @@ def run_from_row(row: Mapping[str, object]) -> Run:
     )
 
 
-def run_to_public_json(run: Run) -> dict[str, object]:
-    """Return what `tidegate runs --json` and the status URL show of a run."""
+def run_to_public_json(run: Run, *, waits: str | None = None) -> dict[str, object]:
+    """Return what `tidegate runs --json` and the status URL show of a run; `waits`: why its pipeline starts nothing."""
     return {
         "id": run.id,
         "pipeline": run.pipeline,
@@ -229,6 +230,7 @@ def run_to_public_json(run: Run) -> dict[str, object]:
         "state": run.state.value,
         "outcome": None if run.outcome is None else run.outcome.value,
         "reason": run.reason,
+        "waits": waits,
         "attempt": run.attempt,
         "token": run.token,
         "databricks_run_id": run.databricks_run_id,
@@ -259,8 +261,14 @@ def run_to_public_json(run: Run) -> dict[str, object]:
     }
 
 
-def arrival_to_public_json(arrival: Arrival) -> dict[str, object]:
-    """Return what people are shown of an arrival."""
+def run_to_summary_json(run: Run) -> dict[str, object]:
+    """Return what people are shown of a run beside one of its arrivals."""
+    document = run_to_public_json(run, waits=None)
+    return {key: document[key] for key in ("id", "state", "outcome", "reason", "attempt", "run_page_url", "attempts")}
+
+
+def arrival_to_public_json(arrival: Arrival, *, waits: str | None = None) -> dict[str, object]:
+    """Return what people are shown of an arrival; `waits`: why nothing of its pipeline starts."""
     return {
         "id": arrival.id,
         "url": arrival.blob.url,
@@ -268,8 +276,9 @@ def arrival_to_public_json(arrival: Arrival) -> dict[str, object]:
         "size_bytes": arrival.blob.size_bytes,
         "state": arrival.state.value,
         "reason": arrival.reason,
+        "waits": waits,
         "pipeline": arrival.pipeline,
-        "route": arrival.route,
+        "route": arrival.route or None,
         "run_id": arrival.run_id,
         "deliveries": arrival.deliveries,
         "source": arrival.source.value,

@@ -272,6 +272,14 @@ class Pipelines:
             raise UnknownPipelineError(key, tuple(self.by_key))
         return pipeline
 
+    def is_written_by_runs(self, container: str, path: str) -> bool:
+        """Return whether a blob is what a run wrote: scores, or what Spark leaves beside them."""
+        outputs = [pipeline.output for pipeline in self.pipelines if pipeline.output is not None]
+        if any(container == output.container and path.startswith(output.prefix) for output in outputs):
+            return True
+        read = {place.partition("/")[0] for pipeline in self.pipelines for place in pipeline.input_places()}
+        return container in {output.container for output in outputs} - read
+
     @property
     def jobs(self) -> frozenset[JobKey]:
         """Every job that some pipeline starts."""

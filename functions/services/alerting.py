@@ -9,7 +9,8 @@ __all__ = ["raise_alert"]
 
 def raise_alert(plane: ControlPlane, kind: AlertKind, run: Run, detail: str) -> None:
     """Tell people about a run; after a crash between the two, telling them again is better than not at all."""
-    alert = Alert(kind=kind, run_id=run.id, attempt=run.attempt, at=plane.clock.now(), detail=detail)
+    now = plane.clock.now()
+    alert = Alert(kind=kind, pipeline=run.pipeline, run_id=run.id, attempt=run.attempt, at=now, detail=detail)
     plane.telemetry.alert(
         kind.value,
         traceparent=run.traceparent,

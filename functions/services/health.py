@@ -47,6 +47,7 @@ class Health:
             document["alerts"] = [
                 {
                     "kind": alert.kind.value,
+                    "pipeline": alert.pipeline,
                     "run_id": alert.run_id,
                     "attempt": alert.attempt,
                     "at": to_iso(alert.at),

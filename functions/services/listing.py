@@ -75,9 +75,17 @@ def list_runs_of_blob(
 
 
 def list_arrivals(
-    ledger: RunLedger, pipelines: Pipelines, wanted: ArrivalFilter, *, limit: int, now: datetime
+    ledger: RunLedger,
+    pipelines: Pipelines,
+    wanted: ArrivalFilter,
+    *,
+    are_outputs_wanted: bool,
+    limit: int,
+    now: datetime,
 ) -> list[Arrival]:
     """Return arrivals, the latest recorded first: of one pipeline, or of all and of none.
+
+    What runs have written arrives too, many blobs a run, and starts nothing: it is listed on demand only.
 
     Raises:
         UnknownPipelineError: There is no such pipeline.
@@ -88,7 +96,13 @@ def list_arrivals(
     _check_since(wanted.since, now)
     since, until = wanted.window(now)
     keys: Sequence[PipelineKey | None] = [*pipelines.by_key, None] if wanted.pipeline is None else [wanted.pipeline]
-    return list(ledger.arrivals(keys, since=since, until=until, limit=limit, where=wanted.wants))
+
+    def where(arrival: Arrival) -> bool:
+        blob = arrival.blob
+        is_output = pipelines.is_written_by_runs(blob.container, blob.path)
+        return wanted.wants(arrival) and (are_outputs_wanted or not is_output)
+
+    return list(ledger.arrivals(keys, since=since, until=until, limit=limit, where=where))
 
 
 def list_arrivals_of_blob(
@@ -113,7 +127,7 @@ def find_arrival(
     found = ledger.arrivals(keys, since=since, until=until, limit=1, where=lambda arrival: arrival.id == arrival_id)
     entry = ledger.get_arrival(found[0].blob) if found else None
     if entry is None:
-        where = "among those of the last 31 days; say when it was recorded" if at is None else "recorded then"
+        where = "among those of the last 31 days; say with `at` when it was recorded" if at is None else "recorded then"
         raise NotFoundError(f"looking for arrival {arrival_id[:64]!r}", f"there is none {where}")
     return entry
 

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 
+from functions.core.alerts import Alert, AlertKind
 from functions.core.errors import TransientError
 from functions.core.held import BUDGET_REASONS, HeldEvent
 from functions.core.model import PipelineKey
@@ -11,8 +12,6 @@ from functions.services.plane import ControlPlane
 from functions.services.turnstile import change_turnstile, look_at_turnstile
 
 __all__ = ["is_told", "tell_held"]
-
-_ALERT = "budget_spent"  # an alert rule matches on it
 
 
 def is_told(plane: ControlPlane, pipeline: PipelineKey, refusal: Refusal) -> bool:
@@ -32,17 +31,23 @@ def tell_held(plane: ControlPlane, pipeline: PipelineKey, refusal: Refusal, *, t
     if is_told(plane, pipeline, refusal):
         return
     event = _event(plane, pipeline, refusal.reason, traceparent)
+    kind = AlertKind(refusal.reason.value)  # an alert rule matches on it
+    detail = (
+        f"{refusal.reason.sentence}: {event.begun} began on {event.day.isoformat()}, of {event.max_runs_per_day}; "
+        "what comes is held until midnight UTC, or until a person allows more"
+    )
     plane.telemetry.alert(
-        _ALERT,
+        kind.value,
         traceparent=traceparent,
         pipeline=pipeline,
         reason=refusal.reason.value,
         begun=event.begun,
         max_runs_per_day=event.max_runs_per_day,
-        detail=f"{refusal.reason.sentence}; what comes is held until midnight UTC, or until a person allows more",
+        detail=detail,
     )
     with suppress(TransientError):
         plane.publisher.publish([event])
+        plane.ledger.record_alert(Alert(kind=kind, pipeline=pipeline, at=event.time, detail=detail))
         change_turnstile(plane, lambda turnstile: turnstile.note_told(pipeline, event.day))
 
 

@@ -32,7 +32,7 @@ def reading_functions() -> func.Blueprint:
     @blueprint.function_name("list_arrivals")
     @blueprint.route(route="arrivals", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
     def list_arrivals(req: func.HttpRequest) -> func.HttpResponse:
-        """List arrivals, the latest recorded first: `?pipeline=`, `?since=`, `?state=`, `?blob=`, `?limit=`."""
+        """List arrivals, the latest recorded first; docs/http-api.md has the filters."""
         return answer(lambda: _list_arrivals(req))
 
     @blueprint.function_name("show_arrival")
@@ -47,6 +47,7 @@ def reading_functions() -> func.Blueprint:
 def _list_runs(req: func.HttpRequest) -> func.HttpResponse:
     from functions.core.ledger_rows import run_to_public_json
     from functions.services.listing import list_runs, list_runs_of_blob
+    from functions.services.waiting import Waiting
 
     plane, _ = admit(req, Role.READER)
     query = Query(req)
@@ -60,25 +61,29 @@ def _list_runs(req: func.HttpRequest) -> func.HttpResponse:
     else:
         now = plane.clock.now()
         found = list_runs(plane.ledger, plane.pipelines, wanted, pipeline=pipeline, since=since, limit=limit, now=now)
-    return as_json(200, {"runs": [run_to_public_json(run) for run in found]})
+    waiting = Waiting(plane)
+    return as_json(200, {"runs": [run_to_public_json(run, waits=waiting.of_run(run)) for run in found]})
 
 
 def _show_run(req: func.HttpRequest) -> func.HttpResponse:
     from functions.core.ledger_rows import run_to_public_json
     from functions.services.requests import show_run
+    from functions.services.waiting import Waiting
 
     plane, _ = admit(req, Role.READER)
-    return as_json(200, run_to_public_json(show_run(plane, run_id_in(req))))
+    run = show_run(plane, run_id_in(req))
+    return as_json(200, run_to_public_json(run, waits=Waiting(plane).of_run(run)))
 
 
 def _list_arrivals(req: func.HttpRequest) -> func.HttpResponse:
     from functions.core.ledger_rows import arrival_to_public_json
     from functions.services.listing import list_arrivals, list_arrivals_of_blob
+    from functions.services.waiting import Waiting
 
     plane, _ = admit(req, Role.READER)
     query = Query(req)
     since, limit, name = query.instant("since"), query.limit(), query.text("pipeline")
-    state = query.one_of("state", tuple(ArrivalState))
+    state, outputs = query.one_of("state", tuple(ArrivalState)), query.one_of("outputs", ("0", "1"))
     place = _place(query)
     query.check()
     wanted = ArrivalFilter(
@@ -89,13 +94,23 @@ def _list_arrivals(req: func.HttpRequest) -> func.HttpResponse:
     if place is not None:
         found = list_arrivals_of_blob(plane.ledger, place, wanted, limit=limit)
     else:
-        found = list_arrivals(plane.ledger, plane.pipelines, wanted, limit=limit, now=plane.clock.now())
-    return as_json(200, {"arrivals": [arrival_to_public_json(arrival) for arrival in found]})
+        found = list_arrivals(
+            plane.ledger,
+            plane.pipelines,
+            wanted,
+            are_outputs_wanted=outputs == "1",
+            limit=limit,
+            now=plane.clock.now(),
+        )
+    waiting = Waiting(plane)
+    shown = [arrival_to_public_json(arrival, waits=waiting.of_arrival(arrival)) for arrival in found]
+    return as_json(200, {"arrivals": shown})
 
 
 def _show_arrival(req: func.HttpRequest) -> func.HttpResponse:
-    from functions.core.ledger_rows import arrival_to_public_json
+    from functions.core.ledger_rows import arrival_to_public_json, run_to_summary_json
     from functions.services.listing import explain_arrival, find_arrival
+    from functions.services.waiting import Waiting
 
     plane, _ = admit(req, Role.READER)
     arrival_id = req.route_params.get("id", "")
@@ -104,9 +119,13 @@ def _show_arrival(req: func.HttpRequest) -> func.HttpResponse:
     query = Query(req)
     at = query.instant("at")
     query.check()
-    entry = find_arrival(plane.ledger, plane.pipelines, ArrivalId(arrival_id), at=at, now=plane.clock.now())
-    explanation = explain_arrival(entry.value, plane.pipelines, environment=plane.environment, account=plane.account)
-    return as_json(200, {**arrival_to_public_json(entry.value), **explanation})
+    found = find_arrival(plane.ledger, plane.pipelines, ArrivalId(arrival_id), at=at, now=plane.clock.now())
+    arrival = found.value
+    run = None if arrival.run_id is None else plane.ledger.get_run(arrival.run_id)
+    document: dict[str, object] = arrival_to_public_json(arrival, waits=Waiting(plane).of_arrival(arrival))
+    document["run"] = None if run is None else run_to_summary_json(run.value)
+    document |= explain_arrival(arrival, plane.pipelines, environment=plane.environment, account=plane.account)
+    return as_json(200, document)
 
 
 def _place(query: Query) -> tuple[str, str, str] | None:

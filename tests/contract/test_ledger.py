@@ -434,6 +434,7 @@ def test_alerts_are_listed_newest_first_and_each_once(ledger: TableLedger) -> No
     for minute, attempt in ((0, 1), (1, 2), (2, 1), (9, 3)):
         alert = Alert(
             kind=AlertKind.RUN_STALLED,
+            pipeline=make_run().pipeline,
             run_id=make_run().id,
             attempt=attempt,
             at=NOON + timedelta(minutes=minute),
@@ -449,6 +450,21 @@ def test_alerts_are_listed_newest_first_and_each_once(ledger: TableLedger) -> No
         (2, NOON + timedelta(minutes=1)),
     ]
     assert [alert.attempt for alert in ledger.alerts(since=NOON + timedelta(minutes=5), limit=10)] == [3]
+
+
+def test_an_alert_about_a_pipelines_day_is_listed_once_a_day(ledger: TableLedger) -> None:
+    """A spent budget is told again after a crash, and is still one thing to look at."""
+    pipeline = make_run().pipeline
+    for hours in (0, 1, 24):
+        at = NOON + timedelta(hours=hours)
+        ledger.record_alert(Alert(kind=AlertKind.BUDGET_SPENT, pipeline=pipeline, at=at, detail="10 of 10"))
+
+    found = ledger.alerts(since=NOON, limit=10)
+
+    assert [(alert.pipeline, alert.run_id, alert.attempt, alert.at) for alert in found] == [
+        (pipeline, None, None, NOON + timedelta(hours=24)),
+        (pipeline, None, None, NOON + timedelta(hours=1)),
+    ]
 
 
 def test_of_many_workers_at_the_turnstile_one_write_wins(ledger: TableLedger) -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
+from cli.blob_urls import BlobName, parse_blob_url
 from cli.failures import CommandError
-from cli.ledger import BlobName, parse_blob_url
 
 _WANTED = BlobName(account="acct", container="input", path="flights/new/a b#1.parquet")
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from cli.api import Api
 from cli.failures import CommandError
 from cli.main import app
 from cli.times import instant_of, moment_of
@@ -112,6 +113,123 @@ def test_commands_that_need_a_cloud_say_how_to_start_it(tmp_path: Path, command:
 
     assert done.exit_code == 1
     assert done.stderr == "Error: the local cloud is not running; start it with `make up` (or `tidegate up`)\n"
+
+
+LISTED_RUN = {
+    "id": RUN,
+    "state": "decided",
+    "outcome": None,
+    "waits": "paused",
+    "attempt": 1,
+    "model_version": "7",
+    "databricks_run_id": None,
+    "run_page_url": None,
+    "created_at": "2026-03-01T12:00:00.000000Z",
+    "finished_at": None,
+}
+LISTED_ARRIVAL = {
+    "id": ARRIVAL,
+    "url": "https://acct.blob.core.windows.net/input/flights/new/a%20b%5B1%5D.parquet",
+    "state": "held",
+    "waits": "budget_spent",
+    "reason": None,
+    "pipeline": "flight_delay_scoring",
+    "run_id": None,
+    "recorded_at": "2026-03-01T12:00:00.000000Z",
+}
+
+
+def test_runs_are_what_the_control_plane_lists_and_say_what_they_wait_for(plane: Plane) -> None:
+    """The same command for the local cloud and for the app that TIDEGATE_API_URL names."""
+    query = (
+        "pipeline=flight_delay_scoring&since=2026-03-01T00%3A00%3A00.000000Z&state=decided"
+        "&blob=https%3A%2F%2Facct.blob.core.windows.net%2Finput%2Fa%2520b.parquet&model=main.m%2F7&limit=5"
+    )
+    plane.tell(f"GET /api/runs?{query}", (200, {"runs": [LISTED_RUN]}))
+    command = [
+        "runs", "--pipeline", "flight_delay_scoring", "--since", "2026-03-01", "--state", "decided",
+        "--blob", "abfss://input@acct.dfs.core.windows.net/a%20b.parquet", "--model", "main.m/7", "--limit", "5",
+    ]  # fmt: skip
+
+    text, document = tidegate(plane, *command), tidegate(plane, *command, "--json")
+
+    assert text.stdout.splitlines()[1].split()[:5] == [RUN, "decided", "(paused)", "1", "7"]
+    assert json.loads(document.stdout) == LISTED_RUN
+
+
+def test_runs_of_a_release_that_says_not_yet_what_they_wait_for_are_listed(plane: Plane) -> None:
+    """The command and the app are not deployed in the same moment."""
+    older = {name: value for name, value in LISTED_RUN.items() if name != "waits"}
+    plane.tell("GET /api/runs?limit=100", (200, {"runs": [older]}))
+
+    assert RUN in tidegate(plane, "runs").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "query", "said"),
+    [
+        ((), "limit=100", "There is no run yet"),
+        (("--state", "failed"), "state=failed&limit=100", "No run is known that is like this."),
+    ],
+)
+def test_no_run_yet_and_none_like_this_are_two_things(
+    plane: Plane, arguments: tuple[str, ...], query: str, said: str
+) -> None:
+    plane.tell(f"GET /api/runs?{query}", (200, {"runs": []}))
+
+    assert tidegate(plane, "runs", *arguments).stdout.startswith(said)
+
+
+def test_arrivals_are_listed_with_ids_that_can_be_copied(plane: Plane) -> None:
+    plane.tell("GET /api/arrivals?state=held&limit=100", (200, {"arrivals": [LISTED_ARRIVAL]}))
+    plane.tell("GET /api/arrivals?outputs=1&limit=100", (200, {"arrivals": []}))
+
+    text, document = (
+        tidegate(plane, "arrivals", "--state", "held"),
+        tidegate(plane, "arrivals", "--state", "held", "--json"),
+    )
+    none = tidegate(plane, "arrivals", "--outputs")
+
+    assert text.stdout.splitlines()[1].startswith(f"{ARRIVAL}  2026-03-01T12:00:00.000000Z  held (budget_spent)")
+    assert "flights/new/a b[1].parquet" in text.stdout
+    assert json.loads(document.stdout) == LISTED_ARRIVAL
+    assert none.stdout == "No arrival is known that is like this.\n"
+
+
+def test_an_arrivals_story_is_told_with_its_run_and_what_would_be_decided_now(plane: Plane) -> None:
+    run = {"id": RUN, "state": "ended", "outcome": "failed", "run_page_url": "http://127.0.0.1:1/jobs/1/runs/5"}
+    now = {"decision_now": {"action": "hold"}, "routes_tried": [{"route": "new", "matches": True, "why": "it does"}]}
+    path = f"GET /api/arrivals/{ARRIVAL}?at=2026-01-01T00%3A00%3A00.000000Z"
+    history = [{"state": "held", "at": "2026-03-01", "note": ""}]
+    plane.tell(path, (200, {**LISTED_ARRIVAL, "history": history, "run": run, **now}))
+
+    text = tidegate(plane, "explain", ARRIVAL, "--at", "2026-01-01")
+    document = tidegate(plane, "explain", ARRIVAL, "--at", "2026-01-01", "--json")
+
+    assert json.loads(document.stdout) == {"arrival": {**LISTED_ARRIVAL, "history": history}, "run": run, **now}
+    assert "  waits: budget_spent\n" in text.stdout
+    assert "    - state held, at 2026-03-01\n" in text.stdout
+    assert text.stdout.endswith("routes_tried:\n  - route new, matches yes, why it does\n")
+
+
+def test_a_runs_story_is_told(plane: Plane) -> None:
+    plane.tell(f"GET /api/runs/{RUN}", (200, LISTED_RUN))
+
+    assert json.loads(tidegate(plane, "explain", RUN, "--json").stdout) == {"run": LISTED_RUN}
+    assert tidegate(plane, "explain", RUN.replace("0123", "9999")).exit_code == 4
+
+
+def test_a_page_is_where_the_local_workspace_is_now() -> None:
+    """Its port may have changed since the run; a page on Azure stays what Databricks said."""
+    api = Api(url="http://127.0.0.1:1", key="k", workspace_url="http://127.0.0.1:20002")
+
+    moved = api.with_present_page({"run_page_url": "http://127.0.0.1:20001/jobs/1/runs/5"})
+    azure = api.with_present_page({"run_page_url": "https://adb-1.2.azuredatabricks.net/?o=1#job/1/run/5"})
+    none = api.with_present_page({"run_page_url": None})
+
+    assert moved["run_page_url"] == "http://127.0.0.1:20002/jobs/1/runs/5"
+    assert azure["run_page_url"] == "https://adb-1.2.azuredatabricks.net/?o=1#job/1/run/5"
+    assert none["run_page_url"] is None
 
 
 @pytest.mark.parametrize("action", ["retry", "cancel", "repair"])

@@ -320,7 +320,7 @@ def test_an_arrival_is_found_at_once_by_the_time_of_its_recording() -> None:
     arrival = world.arrival(blob)
     world.clock.advance(timedelta(days=90))
 
-    with pytest.raises(NotFoundError, match="say when it was recorded"):
+    with pytest.raises(NotFoundError, match="say with `at` when it was recorded"):
         ask(world, arrival=arrival.id)
     _, acted = ask(world, arrival=arrival.id, at=arrival.recorded_at.isoformat())
 

@@ -41,7 +41,28 @@ def test_a_spent_budget_is_told_once_a_day() -> None:
     assert health.to_public_json(with_details=True)["held"] == [
         {"pipeline": SCORING, "reason": "budget_spent", "sentence": HoldReason.BUDGET_SPENT.sentence}
     ]
+    assert [(shown["kind"], shown["pipeline"], shown["run_id"]) for shown in _alerts(world)] == [
+        ("budget_spent", SCORING, None)
+    ]
+    assert ": 1 began on 2026-03-01, of 1;" in str(_alerts(world)[0]["detail"])
     assert "held" not in health.to_public_json(with_details=False)
+
+
+def _alerts(world: World) -> list[dict[str, object]]:
+    shown = check_health(world.plane).to_public_json(with_details=True)["alerts"]
+    assert isinstance(shown, list)
+    return shown
+
+
+def test_a_spent_budget_of_all_is_an_alert_of_its_own_kind() -> None:
+    """An alert rule, and whoever reads docs/operations.md, tell the two apart by the kind."""
+    world = World(pipelines=make_pipelines(max_files=1, limits="max_runs_per_day = 1"))
+    for name in ("a", "b"):
+        world.deliver(make_blob(f"{name}.parquet"))
+    let_pass(world, minutes=2)
+
+    assert [name for name, _ in world.telemetry.alerts] == ["total_budget_spent"]
+    assert [shown["kind"] for shown in _alerts(world)] == ["total_budget_spent"]
 
 
 def test_the_next_day_is_told_anew() -> None:

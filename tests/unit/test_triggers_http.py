@@ -9,9 +9,13 @@ from typing import cast
 import azure.functions as func
 import pytest
 
+from functions.core.access import Actor
+from functions.core.ledger import Run
 from functions.core.model import RunId
+from functions.services.pausing import pause_pipeline, resume_pipeline
 from functions.services.quarantine import quarantine_message
 from functions.services.reconcile import reconcile
+from functions.services.requests import request_run
 from functions.triggers import acting, answers, http, reading, replays
 from tests.support.control_plane import ACCOUNT, SCORING, World, make_blob
 
@@ -232,6 +236,50 @@ def test_arrivals_are_listed_by_state_pipeline_and_blob(world: World) -> None:
     assert paths(since="2026-03-02T00:00:00Z") == []
 
 
+def test_what_runs_wrote_is_listed_on_demand_only(world: World) -> None:
+    """Spark raises a dozen events a run, all ignored; among them nobody finds the file that they look for."""
+    scores = f"{SCORING}/batch=0123456789abcdef/model_version=7/part-0.parquet"
+    for blob in (
+        replace(make_blob(), container="scores", path=scores),
+        replace(make_blob(), container="scores", path="_$azuretmpfolder$/x"),
+        make_blob("b.csv"),
+    ):
+        world.deliver(blob)
+
+    def listed(**params: str) -> list[str]:
+        _, document = ask("list_arrivals", query={"state": "ignored", **params})
+        urls = [str(item["url"]) for item in cast("list[dict[str, object]]", document["arrivals"])]
+        return sorted(url.split("/")[3] for url in urls)
+
+    assert listed() == ["input"]
+    assert listed(outputs="1") == ["input", "scores", "scores"]
+
+
+def test_what_waits_says_so_if_its_whole_pipeline_does(world: World) -> None:
+    """Whoever looks at one file or one run sees the pause without knowing that there is such a thing."""
+    world.deliver(make_blob("before.parquet"))
+    running = world.arrival(make_blob("before.parquet")).run_id
+    pause_pipeline(world.plane, SCORING, Actor(name="ada"))
+    world.deliver(make_blob("held.parquet"))
+    body = json.dumps({**BODY, "pipeline": SCORING}).encode()
+    asked = request_run(world.plane, body, idempotency_key="asked")
+    assert isinstance(asked, Run)
+
+    def waits(function: str, entry: str) -> object:
+        return ask(function, route={"id": entry})[1]["waits"]
+
+    _, arrivals = ask("list_arrivals", query={"state": "held"})
+    _, runs = ask("list_runs", query={"state": "decided"})
+    held = world.arrival(make_blob("held.parquet")).id
+
+    assert [item["waits"] for item in cast("list[dict[str, object]]", arrivals["arrivals"])] == ["paused"]
+    assert [item["waits"] for item in cast("list[dict[str, object]]", runs["runs"])] == ["paused"]
+    assert waits("show_arrival", held) == waits("show_run", asked.id) == "paused"
+    assert waits("show_run", str(running)) is None
+    resume_pipeline(world.plane, SCORING, Actor(name="ada"))
+    assert waits("show_arrival", held) is waits("show_run", asked.id) is None
+
+
 @pytest.mark.parametrize(
     ("params", "field"),
     [
@@ -264,6 +312,11 @@ def test_an_arrival_is_shown_with_what_would_be_decided_now(world: World) -> Non
 
     assert (status, unknown, nonsense) == (200, 404, 404)
     assert cast("dict[str, object]", document["decision_now"])["reason"] == "no_route"
+    assert document["run"] is None
+    world.deliver(make_blob())
+    assigned = world.arrival(make_blob())
+    _, shown = ask("show_arrival", route={"id": assigned.id})
+    assert cast("dict[str, object]", shown["run"])["id"] == assigned.run_id
 
 
 def test_what_was_given_up_is_listed_with_its_reason(world: World) -> None:
