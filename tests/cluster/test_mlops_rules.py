@@ -102,7 +102,7 @@ def test_stages_run_once_and_in_order(scoring: dict[str, str]) -> None:
 
 
 def test_checkpoints_depend_on_what_they_were_made_from(training: dict[str, str]) -> None:
-    """Other knobs retrain but keep the features; another release keeps nothing; another attempt keeps all."""
+    """R38: other knobs retrain but keep the features; another release keeps nothing; another attempt keeps all."""
     base, knobs, release, attempt = (
         parse_parameters("training", training | changed)
         for changed in ({}, {"seed": "14"}, {"release": "0.2.0+gabcdef1"}, {"attempt": "2", "token": "0" * 64})
@@ -116,7 +116,7 @@ def test_checkpoints_depend_on_what_they_were_made_from(training: dict[str, str]
 
 
 def test_scoring_checkpoints_depend_on_the_pinned_model(scoring: dict[str, str]) -> None:
-    """Checked rows serve every model; features and scores belong to one."""
+    """R38: checked rows serve every model; features and scores belong to one."""
     one, two = (as_scoring(scoring | {"model_version": version}) for version in ("1", "2"))
 
     assert checkpoint_key(one, Stage.VALIDATION) == checkpoint_key(two, Stage.VALIDATION)

@@ -209,7 +209,7 @@ def test_a_file_that_changes_while_it_is_read_is_superseded(trained: World, begi
 
 
 def test_a_disabled_stage_without_a_checkpoint_fails_before_any_work(trained: World, begin: Any) -> None:
-    """The message names what is missing, and the failure is announced."""
+    """R38: the message names what is missing, and the failure is announced."""
     url = trained.upload("june.parquet", make_flights(10))
 
     with pytest.raises(MissingPrerequisiteError, match="stage 'batch_scoring' needs 'validation', which is disabled"):
@@ -224,7 +224,7 @@ def test_a_disabled_stage_without_a_checkpoint_fails_before_any_work(trained: Wo
 
 
 def test_a_rerun_goes_on_from_the_checkpoints(trained: World, run_all: Any) -> None:
-    """Stages that are switched off take what the earlier attempt left; the scores are those it computed."""
+    """R38: stages that are switched off take what the earlier attempt left; the scores are those it computed."""
     url = trained.upload("june.parquet", make_flights(10))
     first = trained.parameters("scoring", [url], publish="false")
     done = dict.fromkeys(("validation", "feature_engineering", "batch_scoring"), "false")
@@ -242,7 +242,7 @@ def test_a_rerun_goes_on_from_the_checkpoints(trained: World, run_all: Any) -> N
 
 
 def test_training_goes_on_from_the_checkpoints(world: World, run_all: Any) -> None:
-    """The version that is registered is the one that the earlier attempt trained."""
+    """R38: the version that is registered is the one that the earlier attempt trained."""
     url = world.upload("history.parquet", make_flights(4000, months=(1, 2)))
     first = world.parameters("training", [url], evaluation="false", publish="false")
     second = world.parameters("training", [url], attempt=2, feature_engineering="false", training="false")

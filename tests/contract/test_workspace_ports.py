@@ -95,7 +95,7 @@ def test_one_token_is_one_run(ports: Ports) -> None:
 
 
 def test_a_job_is_found_by_its_exact_name(ports: Ports) -> None:
-    """A job that differs in case only, or is of another environment, is another job."""
+    """R29: a job that differs in case only, or is of another environment, is another job."""
     assert ports.submitter.find_job(JobKey("scoring")) == ports.submitter.find_job(JobKey("scoring"))
 
 
@@ -105,6 +105,7 @@ def test_an_unknown_job_is_named_with_those_that_are_known(ports: Ports) -> None
 
 
 def test_two_jobs_of_one_name_are_an_error(ports: Ports) -> None:
+    """R29: which of them was meant is nobody's guess."""
     with pytest.raises(AmbiguousJobError):
         ports.submitter.submit(JobKey("twice"), TOKEN, {})
 

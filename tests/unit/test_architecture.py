@@ -158,6 +158,22 @@ def test_environment_is_read_in_one_place() -> None:
     assert readers <= {"functions/wiring.py", "functions/adapters/telemetry.py"}
 
 
+def test_nothing_polls_for_blobs_and_no_timer_fires_because_the_app_started() -> None:
+    """R01, R05: files come by push; a polling trigger is late and may miss some, and a start is no slot."""
+    calls = [
+        node
+        for path in (ROOT / "functions/triggers").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    ]
+    triggers = {node.func.attr for node in calls if isinstance(node.func, ast.Attribute)}
+    named = {keyword.arg for node in calls for keyword in node.keywords}
+
+    assert {name for name in triggers if name.endswith("trigger")} == {"queue_trigger", "timer_trigger"}
+    assert "use_monitor" in named
+    assert "run_on_startup" not in named
+
+
 IMPORT_PROBE = """
 import json, os, socket, sys, threading
 

@@ -295,6 +295,7 @@ def test_sequencers_order_versions_of_one_path(one: dict[str, Any], other: dict[
 
 
 def test_version_that_was_overtaken_is_not_scored() -> None:
+    """R12: an older version whose event comes late starts nothing."""
     known = make_blob(sequencer="00ff", etag="newer")
     situation = replace(HERE, known_versions=(known,))
 

@@ -52,14 +52,65 @@ def test_every_field_of_the_sdk_that_tells_a_state_is_read_or_left_out_on_purpos
 
 
 def test_a_member_that_the_sdk_does_not_have_yet_is_unknown() -> None:
-    """What the test above guards: an undeclared member is an alert, never success, in each of the three places."""
+    """R24: what the test above guards: an undeclared member is an alert, never success, in each of the three places."""
     for states in (("NEW", "SUCCESS", "SUCCESS"), ("TERMINATED", "NEW", "SUCCESS"), ("TERMINATED", "FAILED", "NEW")):
         assert status_of(*states).verdict is Verdict.UNKNOWN
 
 
+BY_CODE = {
+    Verdict.FAILED_TRANSIENT: {
+        "CLOUD_FAILURE",
+        "CLUSTER_ERROR",
+        "CLUSTER_REQUEST_LIMIT_EXCEEDED",
+        "DRIVER_ERROR",
+        "INTERNAL_ERROR",
+        "MAX_SPARK_CONTEXTS_EXCEEDED",
+        "REPOSITORY_CHECKOUT_FAILED",
+        "STORAGE_ACCESS_ERROR",
+        "WORKSPACE_RUN_LIMIT_EXCEEDED",
+    },
+    Verdict.FAILED_PERMANENT: {
+        "BUDGET_POLICY_LIMIT_EXCEEDED",
+        "CLUSTER_TERMINATED_BY_USER",
+        "FEATURE_DISABLED",
+        "INVALID_CLUSTER_REQUEST",
+        "INVALID_RUN_CONFIGURATION",
+        "LIBRARY_INSTALLATION_ERROR",
+        "RESOURCE_NOT_FOUND",
+        "RUN_EXECUTION_ERROR",
+        "UNAUTHORIZED_ERROR",
+    },
+    Verdict.OPEN: {"BREAKING_CHANGE"},
+    Verdict.CANCELLED: {"CANCELED", "USER_CANCELED"},
+    Verdict.NOT_RUN: {"SKIPPED", "MAX_CONCURRENT_RUNS_EXCEEDED", "MAX_JOB_QUEUE_SIZE_EXCEEDED"},
+    Verdict.DISABLED: {"DISABLED"},
+    Verdict.UNKNOWN: {"SUCCESS", "SUCCESS_WITH_FAILURES"},  # of a failure: who says both has said nothing
+}
+
+
+@pytest.mark.parametrize(
+    "failure", [("TERMINATED", "FAILED"), ("TERMINATED", "UPSTREAM_FAILED"), ("INTERNAL_ERROR", "")], ids="-".join
+)
+def test_every_code_of_a_failure_means_what_was_decided(failure: tuple[str, str]) -> None:
+    """R24: whether a next attempt can help is written out for each code that Databricks documents."""
+    found = {code: status_of(*failure, code).verdict for code in KNOWN_TERMINATION_CODES}
+
+    assert found == {code: verdict for verdict, codes in BY_CODE.items() for code in codes}
+
+
+@pytest.mark.parametrize(
+    "state", ["PENDING", "QUEUED", "BLOCKED", "WAITING", "RUNNING", "WAITING_FOR_RETRY", "TERMINATING"]
+)
+def test_what_is_open_is_open_whatever_else_is_said(state: str) -> None:
+    """R24: an end that is announced early would be announced again."""
+    said = {status_of(state, result, code).verdict for result in KNOWN_RESULT_STATES for code in ("", "SUCCESS")}
+
+    assert said == {Verdict.OPEN}
+
+
 @given(life_cycle=life_cycle_states, result=result_states, code=codes)
 def test_only_an_unequivocal_success_is_a_claim(life_cycle: str, result: str, code: str) -> None:
-    """I7: nothing unknown, half-said or contradictory is ever success."""
+    """R24, I7: nothing unknown, half-said or contradictory is ever success."""
     verdict = status_of(life_cycle, result, code).verdict
 
     is_success = life_cycle == "TERMINATED" and (result, code) in {

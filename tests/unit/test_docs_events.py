@@ -28,7 +28,7 @@ def validator_of(event_type: str) -> Draft202012Validator:
 
 
 def test_each_type_has_a_schema_of_its_own_and_no_other_file_is_there() -> None:
-    """R56: one file per CloudEvents type, made of the shared ones."""
+    """R53, R56: one file per CloudEvents type, made of the shared ones."""
     types = {f"tidegate.{kind.value}.{end}" for kind in RunKind for end in [*(one.value for one in Outcome), "stalled"]}
     types |= {"tidegate.pipeline.held", *(signal.value for signal in SignalType)}
 

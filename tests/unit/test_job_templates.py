@@ -68,7 +68,7 @@ def test_no_placeholder_survives_rendering(job: str) -> None:
 
 @pytest.mark.parametrize("job", JOBS)
 def test_limits_are_explicit(job: str) -> None:
-    """A job that waits for ever, or retries behind our back, would break what the control plane promises."""
+    """R25: a job that waits for ever, or retries behind our back, would break what the control plane promises."""
     document = rendered(FOLDER / f"{job}.json")
 
     assert document["timeout_seconds"] > 0

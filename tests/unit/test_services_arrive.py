@@ -16,6 +16,7 @@ from functions.core.model import ArrivalState, RunState
 from functions.services.arrive import arrive
 from functions.services.closing import close_pipeline_batch
 from functions.services.plane import Done, Wait, the_only_look
+from functions.services.reconcile import reconcile
 from tests.support.control_plane import SCORING, World, blob_message, make_blob, make_pipelines
 from tests.support.in_memory import Faults
 
@@ -35,6 +36,7 @@ def test_a_wanted_blob_starts_one_run_at_once() -> None:
 
 
 def test_a_redelivery_is_counted_and_starts_nothing() -> None:
+    """R02, R07: however often an event comes, its file is one arrival and one run."""
     world = World()
 
     for _ in range(3):
@@ -45,7 +47,7 @@ def test_a_redelivery_is_counted_and_starts_nothing() -> None:
 
 
 def test_an_overwrite_is_another_arrival_and_another_run() -> None:
-    """Identity includes the ETag."""
+    """R02: identity includes the ETag."""
     world = World()
 
     world.deliver(make_blob(etag="0x1"))
@@ -55,7 +57,7 @@ def test_an_overwrite_is_another_arrival_and_another_run() -> None:
 
 
 def test_an_older_version_that_comes_late_is_superseded() -> None:
-    """The sequencer orders the versions of one path, whatever the order of delivery."""
+    """R12: the sequencer orders the versions of one path, whatever the order of delivery."""
     world = World()
     newer, older = make_blob(etag="0x2", sequencer="0002"), make_blob(etag="0x1", sequencer="0001")
 
@@ -137,6 +139,7 @@ def test_arrivals_go_as_soon_as_there_is_a_model() -> None:
 
 
 def test_a_window_makes_one_run_of_many_files() -> None:
+    """R09: however many files a window brings, they are one run."""
     world = World(pipelines=make_pipelines(quiet=30, max_wait=120))
     for index in range(250):
         world.deliver(make_blob(f"{index:03d}.parquet"))
@@ -151,6 +154,30 @@ def test_a_window_makes_one_run_of_many_files() -> None:
     assert world.tables.rows["pending"] == {}
 
 
+@pytest.mark.parametrize("is_rescued_by_a_later_file", [True, False])
+def test_a_window_survives_a_restart_and_the_loss_of_its_message(*, is_rescued_by_a_later_file: bool) -> None:
+    """R09: the window lives in the ledger: it opened when the first file was recorded, whoever looks when."""
+    world = World(pipelines=make_pipelines(quiet=30, max_wait=40))
+    world.deliver(make_blob("a.parquet"))
+    world.queue.messages.clear()
+    world.plane = world.make_plane()
+    world.clock.advance(timedelta(seconds=25))
+    world.deliver(make_blob("b.parquet"))  # the quiet period begins anew, the longest wait does not
+    if not is_rescued_by_a_later_file:
+        world.queue.messages.clear()
+
+    world.clock.advance(timedelta(seconds=14))
+    reconcile(world.plane)
+    world.work()
+    held_until_then = world.runs()
+    world.clock.advance(timedelta(seconds=1))
+    reconcile(world.plane)
+
+    assert held_until_then == []
+    (run,) = world.runs()
+    assert (run.arrival_count, run.state) == (2, RunState.SUBMITTED)
+
+
 def test_one_message_wakes_the_dispatcher_for_a_whole_window() -> None:
     """A storm does not write a message per arrival."""
     world = World(pipelines=make_pipelines(quiet=30, max_wait=120))
@@ -162,6 +189,7 @@ def test_one_message_wakes_the_dispatcher_for_a_whole_window() -> None:
 
 
 def test_more_files_than_a_batch_takes_make_several_runs() -> None:
+    """R09: no run reads more than `max_files`, and none is left."""
     world = World(pipelines=make_pipelines(quiet=30, max_wait=120, max_files=10))
     for index in range(25):
         world.deliver(make_blob(f"{index:03d}.parquet"))
@@ -198,7 +226,7 @@ class _Throttled(Faults):
 
 @pytest.mark.parametrize("call", ["workspace.submit", "workspace.resolve", "workspace.find_job"])
 def test_throttled_work_goes_back_with_the_delay_that_was_asked_for(call: str) -> None:
-    """Retry-After is honoured, and the delivery is acknowledged meanwhile."""
+    """R23: Retry-After is honoured, and the delivery is acknowledged meanwhile."""
     world = World(faults=_Throttled(call, 1, ThrottledError("starting", 42.0)))
 
     world.deliver(make_blob())
@@ -212,7 +240,7 @@ def test_throttled_work_goes_back_with_the_delay_that_was_asked_for(call: str) -
 
 
 def test_a_storm_of_refusals_drains() -> None:
-    """Nine calls in ten are refused; every run starts exactly once all the same."""
+    """R23: nine calls in ten are refused; every run starts exactly once all the same."""
     world = World(faults=_Throttled("workspace.submit", 90, WorkspaceUnavailableError("starting", "503")))
 
     for index in range(10):

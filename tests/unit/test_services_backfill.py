@@ -36,6 +36,7 @@ def put(world: World, *names: str, at: datetime = OLD) -> None:
 
 
 def test_the_default_is_a_dry_run_that_changes_nothing() -> None:
+    """R75: nobody scores the past by mistake."""
     world = World()
     put(world, "a.parquet", "b.parquet", "c.csv")
     world.deliver(make_blob("b.parquet"))
@@ -52,6 +53,7 @@ def test_the_default_is_a_dry_run_that_changes_nothing() -> None:
 
 
 def test_a_confirmed_backfill_hands_over_what_is_new() -> None:
+    """R75: what the dry run counted, and only that."""
     world = World()
     put(world, "a.parquet", "b.parquet")
     backfill = ask(world)
@@ -110,7 +112,7 @@ def test_time_and_prefix_bound_it() -> None:
 
 
 def test_the_rate_is_kept_by_the_delay_of_the_next_step() -> None:
-    """No worker sleeps: 30 a minute are 5 a step, and the next step 10 seconds later."""
+    """R75: no worker sleeps: 30 a minute are 5 a step, and the next step 10 seconds later."""
     world = World()
     put(world, *(f"{number:02}.parquet" for number in range(20)))
     backfill = ask(world, yes=True, per_minute=30)
@@ -239,7 +241,7 @@ def test_backfills_are_listed_latest_first() -> None:
 def test_a_fault_anywhere_in_a_backfill_converges(
     fault: type[CrashAt] | type[FailAt], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """I6: whatever dies or is lost, the same blobs are handed over once and counted as they are."""
+    """R75: it goes on wherever it was cut short."""
     monkeypatch.setattr(backfill_steps, "_COUNTED_AT_ONCE", 2)
 
     def story(world: World) -> object:

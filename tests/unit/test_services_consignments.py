@@ -232,6 +232,7 @@ class TestManifest:
         assert world.arrival(manifest).state is ArrivalState.SEAL
 
     def test_a_file_that_is_not_listed_waits_and_says_so(self) -> None:
+        """R10: a manifest says what belongs to the folder."""
         world = make_world(MANIFEST, quiet=0)
         land(world, part("a"), part("x"))
         land_manifest(world, b'["a.parquet"]')
@@ -282,6 +283,7 @@ class TestCount:
     """Readiness by a number of files."""
 
     def test_so_many_files_make_one_run_at_once(self) -> None:
+        """R10: an expected count."""
         world = make_world(COUNT, quiet=0)
         land(world, part("a"), part("b"))
         pass_time(world)
@@ -356,6 +358,7 @@ class TestLateFiles:
         return world
 
     def test_a_late_file_makes_a_new_version_over_the_whole_set(self) -> None:
+        """R10: late files, by policy."""
         world = self.frozen_world(f"{MARKER}, {LATE}")
 
         land(world, part("c"))
@@ -415,6 +418,7 @@ class TestLateFiles:
         assert {world.arrival(part(name)).state for name in "abc"} == {ArrivalState.SCORED}
 
     def test_a_late_file_is_quarantined_if_the_pipeline_says_so(self) -> None:
+        """R10: late files, by policy."""
         world = self.frozen_world(f'{MARKER}, late = "quarantine"')
 
         land(world, part("c"))

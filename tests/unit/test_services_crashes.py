@@ -205,7 +205,7 @@ STORIES = [
 def test_a_fault_anywhere_converges(
     story: Callable[[World], Result], pipelines: object, fault: type[CrashAt] | type[FailAt]
 ) -> None:
-    """I6: a crash or a lost call around any effect, and a redelivery, leave what the undisturbed story leaves."""
+    """R22: a crash or a lost answer around any effect leaves what an undisturbed story leaves."""
     undisturbed, points = walk_faults(
         story,
         lambda faults: World(pipelines=pipelines, faults=faults),  # type: ignore[arg-type] # from the table above
@@ -219,7 +219,7 @@ def test_a_fault_anywhere_converges(
 
 
 def test_the_token_is_in_the_ledger_before_any_call() -> None:
-    """I3: whenever a submission is seen by Databricks, the run's row has that very token."""
+    """R21, I3: whenever a submission is seen by Databricks, the run's row has that very token."""
 
     class Watch(Faults):
         world: World

@@ -173,7 +173,7 @@ def test_a_skipped_run_goes_again_with_the_next_attempt() -> None:
 
 
 def test_attempts_are_bounded() -> None:
-    """A cluster that is lost time and again ends as failed after max_attempts."""
+    """R08: a cluster that is lost time and again ends as failed after max_attempts."""
     world = World()
     world.deliver(make_blob())
 

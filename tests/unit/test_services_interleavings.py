@@ -2,8 +2,9 @@
 
 from collections import Counter
 from datetime import timedelta
+from functools import partial
 
-from hypothesis import example, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from functions.core.errors import LedgerConflictError
@@ -61,6 +62,31 @@ def test_redeliveries_at_once_start_one_run_per_file(seed: int, deaths: int) -> 
 
     assert [error for error in order.errors if not isinstance(error, LedgerConflictError)] == []
     check_invariants(world, set(names))
+
+
+@settings(max_examples=2, deadline=None, phases=[Phase.explicit, Phase.generate])
+@given(seed=st.integers(0, 2**32), deaths=st.integers(0, 4))
+def test_a_thousand_deliveries_over_eight_workers_start_one_run(seed: int, deaths: int) -> None:
+    """R07: one event, 1,000 deliveries, 8 workers that take turns at each effect: one run id, sent once."""
+    order = Interleaving(seed, deaths=deaths)
+    world = World(pipelines=ALONE, faults=order)
+    message, acknowledged = blob_message(make_blob("a.parquet")), Counter[str]()
+
+    def deliver(times: int) -> None:
+        plane = world.make_plane()
+        for _ in range(times):
+            arrive(plane, message, is_first_try=True)
+            acknowledged["deliveries"] += 1  # the turns let one worker go at a time
+
+    order.run([partial(deliver, 125) for _ in range(8)])
+    for _ in range(1000 - acknowledged["deliveries"]):  # what a dead worker had not acknowledged is delivered again
+        arrive(world.plane, message)
+    world.settle_submissions()
+
+    assert [error for error in order.errors if not isinstance(error, LedgerConflictError)] == []
+    check_invariants(world, {"a.parquet"})
+    assert len({run.id for run in world.runs()}) == len(world.databricks_runs()) == 1
+    assert world.arrival(make_blob("a.parquet")).deliveries >= 1000
 
 
 @settings(max_examples=60, deadline=None)

@@ -27,6 +27,7 @@ def failed(world: World) -> tuple[Run, DatabricksRun]:
 
 
 def test_a_repaired_run_completes_under_its_next_attempt_with_the_same_lineage() -> None:
+    """R27: the failed tasks run again, with the parameters that were stored."""
     world = World()
     run, started = failed(world)
     first_parameters = dict(started.parameters)

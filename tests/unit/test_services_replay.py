@@ -62,6 +62,7 @@ def ignored(world: World) -> BlobVersion:
 
 
 def test_a_failed_arrival_goes_again_as_the_next_attempt_of_its_run() -> None:
+    """R74: one arrival, on the path of its first time."""
     world = World()
     blob = failed(world)
 
@@ -131,6 +132,7 @@ def test_without_a_key_what_failed_again_is_another_replay() -> None:
 
 
 def test_a_replay_that_died_half_way_is_gone_on_with_and_not_done_again() -> None:
+    """R74: under one key, it is done once in effect."""
     world = World()
     blob = failed(world)
     arrival_id = world.arrival(blob).id
@@ -207,6 +209,7 @@ def test_a_failed_run_is_replayed_whole() -> None:
 
 
 def test_an_event_grid_dead_letter_takes_the_path_of_its_delivery() -> None:
+    """R74: what Event Grid gave up."""
     world = World()
     event = json.loads(base64.b64decode(blob_message(make_blob())))
     facts = {"deadLetterReason": "MaxDeliveryAttemptsExceeded", "deliveryAttempts": 30, "publishTime": "2026-03-01"}
@@ -246,6 +249,7 @@ def test_replaying_a_dead_letter_twice_records_one_arrival() -> None:
 
 @pytest.mark.parametrize("queue", ["arrivals", "dispatch"])
 def test_a_quarantined_message_is_handled_after_its_cause_was_mended(queue: str) -> None:
+    """R74: what the host gave up."""
     world = World()
     item = WorkItem(kind=WorkKind.CLOSE_BATCH, pipeline=SCORING)
     text = blob_message(make_blob()) if queue == "arrivals" else item.to_json()

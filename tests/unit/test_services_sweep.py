@@ -116,6 +116,7 @@ def test_an_event_that_comes_after_all_is_a_redelivery() -> None:
 
 
 def test_an_overwrite_whose_event_was_lost_is_found() -> None:
+    """R13: a version is looked for, not a name."""
     world = seen_world()
     world.deliver(make_blob("a.parquet", etag="0x1"))
     newer = make_blob("a.parquet", etag="0x2")
@@ -201,7 +202,7 @@ def test_a_lost_marker_is_found_and_completes_its_folder() -> None:
 
 
 def test_a_pass_is_bounded_and_the_next_one_goes_on() -> None:
-    """Never more than a page in memory, never more than so much in one pass; another process goes on."""
+    """R13: never more than a page in memory, never more than so much in one pass; another process goes on."""
     world = seen_world()
     lose(world, *(f"{number:03d}.parquet" for number in range(50)))
     world.clock.advance(GRACE)
@@ -217,6 +218,7 @@ def test_a_pass_is_bounded_and_the_next_one_goes_on() -> None:
 
 @pytest.mark.parametrize("bound", [{"listed": 7}, {"looked_up": 7}])
 def test_each_bound_stops_the_pass_after_its_page(bound: dict[str, int]) -> None:
+    """R13: whatever a pass has too much of."""
     world = seen_world()
     lose(world, *(f"{number:03d}.parquet" for number in range(50)))
     world.clock.advance(GRACE)

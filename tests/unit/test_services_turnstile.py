@@ -152,6 +152,38 @@ def test_a_storm_keeps_under_the_cap_and_loses_nothing() -> None:
     assert len(world.runs()) < 15  # what waited became few runs
 
 
+class MostInFlight(Faults):
+    """Notes the most runs that were ever in flight, looking after every submission."""
+
+    def __init__(self) -> None:
+        self.world: World
+        self.most = 0
+
+    def after(self, call: str) -> None:
+        if call == "workspace.submit":
+            self.most = max(self.most, len(in_flight(self.world)))
+
+
+def test_a_burst_of_repeated_events_in_any_order_fills_the_cap_and_loses_none() -> None:
+    """R14: 400 files, whose events come shuffled and up to three times each."""
+    watching = MostInFlight()
+    limits = "max_in_flight = 4, max_starts_per_second = 20"
+    world = watching.world = World(pipelines=make_pipelines(max_files=30, limits=limits), faults=watching)
+    deliveries = [f"{index}.parquet" for index in range(400) for _ in range(1 + index % 3)]
+    random.Random(14).shuffle(deliveries)
+
+    for index, name in enumerate(deliveries):
+        world.deliver(make_blob(name))
+        if index % 100 == 0:
+            world.work(steps=1000)
+    finish_all(world, lambda _: None)
+
+    assert watching.most == 4
+    assert {arrival.state for arrival in world.arrivals()} == {ArrivalState.SCORED}
+    assert len(world.arrivals()) == sum(run.arrival_count for run in world.runs()) == 400
+    assert len({run.token for run in world.databricks_runs()}) == len(world.runs()) == len(world.databricks_runs())
+
+
 class DieAt(Faults):
     """Kills the process at one call."""
 

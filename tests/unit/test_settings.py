@@ -161,6 +161,6 @@ def test_the_retention_is_a_number_of_days(value: str, days: int) -> None:
 
 @pytest.mark.parametrize("value", ["60", "0", "-1", "36501", "1e3", "90 days", "٩٠"])
 def test_a_retention_below_that_of_databricks_is_refused(value: str) -> None:
-    """Databricks forgets its runs after 60 days; the ledger must not be the first to forget."""
+    """R73: Databricks forgets its runs after 60 days; the ledger must not be the first to forget."""
     with pytest.raises(InvalidSettingsError, match="TIDEGATE_RETENTION_DAYS"):
         parse_settings({**LOCAL, "TIDEGATE_RETENTION_DAYS": value}, app_dir=APP)

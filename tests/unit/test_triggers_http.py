@@ -219,6 +219,7 @@ def test_runs_are_found_by_state_model_and_blob(world: World) -> None:
 
 
 def test_arrivals_are_listed_by_state_pipeline_and_blob(world: World) -> None:
+    """R73: arrivals as well as runs."""
     world.deliver(make_blob("a.parquet"))
     world.deliver(make_blob("b.csv"))
 

@@ -43,6 +43,7 @@ def test_a_right_configuration_has_no_problems(settings: dict[str, str]) -> None
 def test_every_mistake_of_settings_and_pipelines_is_in_one_list(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """R20: what is wrong never loads."""
     for name in SETTINGS:
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "pipelines.toml").write_text("schema = 1\ncolour = 'red'\n")
