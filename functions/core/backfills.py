@@ -27,8 +27,6 @@ __all__ = [
     "stop",
 ]
 
-_MOST_PLACES: Final = 100
-
 
 class BackfillState(StrEnum):
     """Where a backfill stands."""
@@ -140,7 +138,7 @@ def places_of(pipeline: Pipeline, prefix: str) -> tuple[tuple[str, str], ...]:
         if not any(place[0] == other[0] and place[1].startswith(other[1]) for other in found):
             found = [other for other in found if place[0] != other[0] or not other[1].startswith(place[1])]
             found.append(place)
-    return tuple(found[:_MOST_PLACES])
+    return tuple(found)
 
 
 def count_page(backfill: Backfill, counts: Counts, continuation: str | None, at: datetime) -> Backfill:

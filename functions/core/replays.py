@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, assert_never
 
 from functions.core.errors import InvalidRequestError, Problem
 from functions.core.ledger import Change
@@ -118,6 +118,8 @@ def _name(kind: ReplayKind, reader: Reader, account: str) -> str:
             return reader.text(pattern=RUN_ID_PATTERN, expected="a run's id")
         case ReplayKind.DEAD_LETTER:
             return _dead_letter_name(reader, account)
+        case _:
+            assert_never(kind)
 
 
 def _dead_letter_name(reader: Reader, account: str) -> str:

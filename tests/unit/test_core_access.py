@@ -97,3 +97,10 @@ def test_a_name_in_the_history_is_short_and_plain(name: str) -> None:
 
 def test_a_name_cannot_write_a_second_line() -> None:
     assert str(Actor(name="ann\nended: completed\u202e")) == "ann\\u000aended: completed\\u202e"
+
+
+@pytest.mark.parametrize("name_type", [None, ""])
+def test_without_a_name_claim_of_its_own_the_usual_ones_name_the_caller(name_type: str | None) -> None:
+    header = principal(("preferred_username", "ann@example.org"), ("roles", Role.READER), name_typ=name_type)
+
+    assert actor_of(header, needed=Role.READER, are_roles_required=True).name == "ann@example.org"

@@ -17,14 +17,16 @@ from functions.core.backfills import (
     backfill_id_of,
     confirm,
     count_page,
+    give_up,
     go_on,
     places_of,
     start_over,
     stop,
 )
-from functions.core.errors import InvalidRequestError
-from functions.core.model import PipelineKey
-from tests.support.control_plane import SCORING, TRAINING, make_pipelines
+from functions.core.errors import IllegalTransitionError, InvalidRequestError
+from functions.core.model import JobKey, PipelineKey
+from functions.core.pipelines_toml import parse_pipelines
+from tests.support.control_plane import PIPELINES_TOML, SCORING, TRAINING, make_pipelines
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -191,3 +193,56 @@ def test_a_wrong_request_is_refused_with_the_field(body: bytes, field: str) -> N
         parse_backfill_request(body, pipelines=make_pipelines(), now=NOW)
 
     assert [problem.place for problem in refused.value.problems] == [field]
+
+
+def test_a_backfill_of_nothing_is_not_built() -> None:
+    with pytest.raises(ValueError, match="at least one place"):
+        make_backfill(places=())
+
+
+def test_before_it_is_counted_there_is_nothing_to_confirm() -> None:
+    assert make_backfill().confirmation is None
+
+
+def test_stopped_while_it_waited_for_a_word_going_on_is_that_word() -> None:
+    counted = count_page(make_backfill(places=(("input", ""),)), Counts(new=3), None, NOW)
+
+    again = go_on(stop(counted, NOW, by="ann"), NOW, by="bob")
+
+    assert (again.state, again.is_confirmed, again.counts) == (BackfillState.RUNNING, True, Counts())
+    assert again.plan == Counts(new=3)
+    assert again.history[-1].note == "confirmed by bob"
+
+
+def test_stopped_while_it_runs_it_keeps_its_confirmation_and_its_page() -> None:
+    backfill = confirm(count_page(make_backfill(places=(("input", ""),)), Counts(new=3), None, NOW), NOW, by="ann")
+    running = count_page(backfill, Counts(new=1), "more", NOW)
+
+    again = go_on(stop(running, NOW, by="ann"), NOW, by="bob")
+
+    assert (again.state, again.continuation, again.counts) == (BackfillState.RUNNING, "more", Counts(new=1))
+
+
+def test_what_is_over_cannot_be_given_up() -> None:
+    """A step that was asleep must not reopen a backfill that another one has finished."""
+    with pytest.raises(IllegalTransitionError):
+        give_up(make_backfill(state=BackfillState.DONE), NOW, "the container is gone")
+
+
+def test_places_within_others_are_listed_once() -> None:
+    """Whichever comes first, and only within one container."""
+    text = PIPELINES_TOML.replace("quiet_seconds = QUIET, max_wait_seconds = MAX_WAIT, max_files = MAX_FILES", "")
+    text = text.replace('policy = "POLICY", max_active = MAX_ACTIVE', 'policy = "parallel"')
+    text += "".join(
+        f'[[pipelines.{SCORING}.routes]]\nname = "r{index}"\ncontainer = "{container}"\nprefix = "{prefix}"\n'
+        for index, (container, prefix) in enumerate(
+            [("input", "flights/new/deep/"), ("other", "flights/new/"), ("input", "flights/")]
+        )
+    )
+    pipelines = parse_pipelines(text.encode(), file="p", known_jobs=[JobKey("training"), JobKey("scoring")])
+
+    assert places_of(pipelines.get(SCORING), "") == (("other", "flights/new/"), ("input", "flights/"))
+    assert places_of(pipelines.get(SCORING), "flights/new/d") == (
+        ("input", "flights/new/d"),
+        ("other", "flights/new/d"),
+    )

@@ -677,6 +677,17 @@ def test_held_arrival_is_explained_up_to_the_token_and_the_parameters() -> None:
     assert "    validation: yes" in lines
 
 
+def test_a_file_that_waits_for_others_is_explained_with_what_it_waits_for() -> None:
+    """R19: at once is wrong where a folder has to be complete first."""
+    pipelines = make_pipelines('[pipelines.score.readiness]\nkind = "count"\ncount = 2\n')
+    event = make_created("new/a.parquet")
+
+    lines = explanation_lines(explain(event, decide(event, pipelines, HERE), HERE))
+
+    assert f"  why: {HoldReason.NOT_READY.sentence}" in lines
+    assert "  consignment: input/new/" in lines
+
+
 def test_slots_requests_and_deletions_are_explained_too() -> None:
     deletion = OtherBlobEvent(event_id="e", event_time=T0, event_type="x.Deleted", api="", blob=make_blob())
     request = make_request(files=(("input", "history/a"),))

@@ -14,9 +14,11 @@ from jsonschema import Draft202012Validator
 
 from functions.core.announcements import read_topic_event
 from functions.core.completion import MAX_EVENT_BYTES, CompletionEvent, completion_event_id
-from functions.core.errors import InvalidDocumentError
+from functions.core.dead_letters import MAX_DEAD_LETTER_BYTES, read_dead_letter
+from functions.core.errors import InvalidDocumentError, Problem
 from functions.core.held import HeldEvent
 from functions.core.lineage import FileRef, InputsRef, ModelRef, OutputsRef, StageResult
+from functions.core.listing import parse_blob_place
 from functions.core.manifest import InputManifest, ManifestFile, ManifestPointer, manifest_of, manifest_path
 from functions.core.model import (
     BatchId,
@@ -31,6 +33,7 @@ from functions.core.model import (
     Stage,
     StageOutcome,
 )
+from functions.core.reading import Reader
 from functions.core.reasons import HoldReason
 from functions.core.scores import ScoresManifest, WantedScores, verify
 from functions.core.stalled import StalledEvent
@@ -548,3 +551,67 @@ def test_scores_say_what_the_event_says_of_them() -> None:
         rows_scored=9,
         rows_quarantined=1,
     )
+
+
+def test_work_names_a_backfill_exactly_if_it_goes_on_with_one() -> None:
+    text = WorkItem(kind=WorkKind.BACKFILL, pipeline=PipelineKey("p"), backfill_id="0" * 16).to_json()
+
+    with pytest.raises(InvalidDocumentError, match="a backfill's id for backfill"):
+        WorkItem.from_json(text.replace('"kind": "backfill"', '"kind": "close_batch"'))
+    for kind, backfill_id in ((WorkKind.CLOSE_BATCH, "0" * 16), (WorkKind.BACKFILL, "")):
+        with pytest.raises(ValueError, match="do not go together"):
+            WorkItem(kind=kind, pipeline=PipelineKey("p"), backfill_id=backfill_id)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"[" + b" " * MAX_DEAD_LETTER_BYTES, "at most 4194304"),
+        (b"[{]", "JSON"),
+        (b"[" * 100_000, "JSON"),
+        (b"\xff", "JSON"),
+        (b"[]", "at least 1"),
+        (b"[1]", "an object"),
+        (b"[" + b"{}," * 5000 + b"{}]", "at most 5000"),
+        (b'{"queue": "nobody", "message_id": "m", "reason": "r", "message": "x"}', "one of arrivals"),
+    ],
+    ids=lambda value: value[:20].decode(errors="replace") if isinstance(value, bytes) else value,
+)
+def test_what_is_no_dead_letter_is_refused_with_what_is_wrong(content: bytes, problem: str) -> None:
+    """R74: whatever lies in the container, of whatever size, nothing of it is half replayed."""
+    with pytest.raises(InvalidDocumentError, match=problem):
+        read_dead_letter(content)
+
+
+def test_a_key_with_half_a_character_is_no_key() -> None:
+    problems: list[Problem] = []
+
+    keys = [key for key, _ in Reader({"a": 1, "\ud800": 2}, "document", problems).children()]
+
+    assert keys == ["a"]
+    assert [problem.expected for problem in problems] == ["Unicode"]
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("https://acct.blob.core.windows.net/input/a%20b/%C3%A9%23.x", ("acct", "input", "a b/é#.x")),
+        ("https://acct.blob.core.windows.net/input/a%FF", None),  # no UTF-8
+        ("https://acct.blob.core.windows.net/input/a?sig=x", None),
+        ("http://acct.blob.core.windows.net/input/a", None),
+    ],
+)
+def test_a_blob_is_asked_for_by_the_url_that_people_see(url: str, place: tuple[str, str, str] | None) -> None:
+    """R73."""
+    assert parse_blob_place(url) == place
+
+
+def test_held_work_is_announced_for_a_spent_budget_only() -> None:
+    """R77: what is paused or waits for a seat is nobody's news; the subject is what subscribers filter by."""
+    facts = {"pipeline": PipelineKey("p"), "environment": "local", "day": NOON.date(), "begun": 1, "time": NOON}
+
+    event = HeldEvent(**facts, reason=HoldReason.BUDGET_SPENT, max_runs_per_day=1)  # type: ignore[arg-type] # by name
+
+    assert (event.subject, event.source) == ("pipelines/p", "/tidegate/local")
+    with pytest.raises(ValueError, match="expected a spent budget"):
+        HeldEvent(**facts, reason=HoldReason.PAUSED, max_runs_per_day=1)  # type: ignore[arg-type] # likewise

@@ -54,6 +54,7 @@ from functions.core.rows import pack_row, unpack_row
 from functions.core.run_transitions import (
     attach_manifest,
     begin_next_attempt,
+    begin_repair,
     end_run,
     mark_published,
     mark_stall_published,
@@ -61,6 +62,7 @@ from functions.core.run_transitions import (
     persist_token,
     record_report,
     record_submitted,
+    want_cancel,
 )
 from functions.core.stalled import StalledEvent
 from functions.core.tokens import arrival_id_of
@@ -684,3 +686,44 @@ def test_people_see_where_an_arrival_stands() -> None:
 
     assert (shown["state"], shown["run_id"], shown["url"]) == ("assigned", RUN_ID, f"{BASE}/input/in/a.parquet")
     assert shown["history"] == [{"state": "assigned", "at": "2026-01-01T00:01:00.000000Z", "note": RUN_ID}]
+
+
+def test_people_see_what_became_of_earlier_attempts() -> None:
+    run = mark_published(ended(), LATER)
+
+    again = begin_next_attempt(run, LATER, after=1, reason="asked for")
+
+    assert run_to_public_json(again)["attempts"] == [
+        {
+            "number": 1,
+            "token": TOKEN,
+            "databricks_run_id": DATABRICKS_RUN,
+            "outcome": "failed",
+            "reason": run.reason,
+            "ended_at": "2026-01-01T00:01:00.000000Z",
+        }
+    ]
+
+
+def test_a_run_that_is_to_be_cancelled_gets_no_token_and_no_next_attempt() -> None:
+    """What was not sent is not sent any more, and what was sent ends as cancelled first."""
+    unsent, sent = (want_cancel(run, LATER, by="ann") for run in (make_run(), submitted()))
+
+    assert refusal_of(lambda: persist_token(unsent, TOKEN, LATER)) == RunRule.CANCEL_BEFORE_TOKEN
+    assert refusal_of(lambda: begin_next_attempt(sent, LATER, after=1, reason="x")) == RunRule.CANCEL_IS_FINAL
+    assert want_cancel(sent, LATER, by="bob") is sent
+    assert (sent.state, sent.history[-1].note) == (RunState.SUBMITTED, "to be cancelled, asked for by ann")
+
+
+def test_only_what_ran_and_ended_is_repaired_and_once() -> None:
+    over = mark_published(ended(), LATER)
+    never_sent = mark_published(end_run(make_run(), make_event(make_run(), Outcome.FAILED), LATER), LATER)
+
+    repaired = begin_repair(over, LATER, after=1, latest_repair=0, reason="asked for")
+
+    assert (repaired.attempt, repaired.databricks_run_id, repaired.repair_after) == (2, DATABRICKS_RUN, 0)
+    assert (repaired.state, repaired.token) == (RunState.DECIDED, None)
+    assert begin_repair(repaired, LATER, after=1, latest_repair=5, reason="again") is repaired
+    for run in (submitted(), never_sent):
+        refusal = refusal_of(lambda run=run: begin_repair(run, LATER, after=1, latest_repair=0, reason="x"))  # type: ignore[misc] # bound now
+        assert refusal == RunRule.REPAIR_WHAT_RAN

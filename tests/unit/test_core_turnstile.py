@@ -327,8 +327,30 @@ def test_a_thousand_seats_fit_into_the_row() -> None:
 
 @pytest.mark.parametrize(
     "document",
-    ["{", "[]", '{"seats": 1}', '{"seats": [["no run id", 1, "2026-03-01T12:00:00.000000Z"]]}', '{"seats": [[1]]}'],
+    [
+        "{",
+        "[]",
+        '{"seats": 1}',
+        '{"seats": [["no run id", 1, "2026-03-01T12:00:00.000000Z", null]]}',
+        '{"seats": [["p-20260301T120000Z-0123456789ab", 0, "2026-03-01T12:00:00.000000Z", null]]}',
+        '{"seats": [["no run id", 1, "2026-03-01T12:00:00.000000Z"]]}',
+        '{"seats": [[1]]}',
+    ],
 )
 def test_a_row_that_was_spoilt_is_refused(document: str) -> None:
     with pytest.raises(InvalidDocumentError):
         turnstile_from_row({"schema": 1, "document": document})
+
+
+def test_patience_is_kept_for_an_attempt_with_a_seat_and_never_shortened() -> None:
+    """R23: whoever was told to wait longest is right; an attempt without a seat was not sent."""
+    seated = admitted(Turnstile(), candidate())
+    patient = seated.be_patient(run_id(), 1, NOON + timedelta(seconds=60))
+    seat = patient.seat_of(run_id(), 1)
+
+    assert seat is not None
+    assert seat.not_before == NOON + timedelta(seconds=60)
+    assert patient.be_patient(run_id(), 1, NOON + timedelta(seconds=60)) is patient
+    assert patient.be_patient(run_id(), 1, NOON + timedelta(seconds=59)) is patient
+    assert patient.be_patient(run_id(), 2, NOON + timedelta(seconds=90)) is patient
+    assert turnstile_from_row(turnstile_to_row(patient)) == patient
