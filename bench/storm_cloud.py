@@ -161,7 +161,11 @@ def storm_cloud(folder: Path) -> Iterator[StormCloud]:
     with ExitStack() as stack:
         log = stack.enter_context((folder / "azurite.log").open("ab"))
         process = subprocess.Popen(
-            _without_files(azurite.command), stdout=log, stderr=log, env={**child_environ(), **azurite.environ}, cwd=folder
+            _without_files(azurite.command),
+            stdout=log,
+            stderr=log,
+            env={**child_environ(), **azurite.environ},
+            cwd=folder,
         )
         stack.callback(_stop, process)
         until(lambda: all(_answers(probe.url, any_status=True) for probe in azurite.probes), "Azurite")

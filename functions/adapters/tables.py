@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 from functions.adapters.azure_errors import azure_errors
 from functions.adapters.storage import StorageAccount
 from functions.adapters.table_port import StoredRow, Table, Tables, Write, WriteKind
-from functions.adapters.table_transactions import Refused, submit
+from functions.adapters.table_writes import CONDITIONS, Refused, write, write_together
 from functions.core.errors import LedgerConflictError, LedgerUnavailableError
 from functions.core.rows import Row
 
 if TYPE_CHECKING:
+    from azure.core import PipelineClient
     from azure.data.tables import TableClient, TableEntity
 
 __all__ = ["AzureTable", "AzureTables", "StoredRow", "Table", "Tables", "Write", "WriteKind"]
@@ -23,7 +24,8 @@ _TRANSACTION_ROWS: Final = 100  # the service's limit for one transaction, which
 _PAGE_ROWS: Final = 1000  # likewise for one page of an answer
 _TRANSACTION_CHARACTERS: Final = 600_000  # the limit is 4 MiB, and a character is written as six bytes at most
 _ROW_CHARACTERS: Final = 1000  # of what each row adds to a request beside its values
-_CONDITIONS: Final = frozenset({404, 409, 412})  # no row or table, a taken key, another version
+_MISSING: Final = 404
+_MAKE_A_TABLE: Final = frozenset({WriteKind.INSERT, WriteKind.PUT})
 _REFUSALS: Final = 3  # so many rows are taken out of a transaction one after another, then each goes by itself
 _GETS_AT_A_TIME: Final = 8
 
@@ -55,9 +57,7 @@ class AzureTable:
 
     def insert(self, partition: str, key: str, values: Row) -> str | None:
         """Return the new row's version, or None if the key is taken."""
-        entity = _entity(partition, key, values)
-        answer = self._write(lambda table: table.create_entity(entity), makes_table=True)
-        return None if answer is None else _version_in(answer)
+        return self._write(partition, Write.insert(key, values))
 
     def insert_or_get(self, partition: str, key: str, values: Row) -> str | StoredRow:
         """Return the new row's version, or the row that has the key already."""
@@ -71,39 +71,18 @@ class AzureTable:
 
     def put(self, partition: str, key: str, values: Row) -> str:
         """Write a row whatever is there; return its version."""
-        from azure.data.tables import UpdateMode
-
-        entity = _entity(partition, key, values)
-        answer = self._write(lambda table: table.upsert_entity(entity, mode=UpdateMode.REPLACE), makes_table=True)
-        if answer is None:
+        version = self._write(partition, Write.put(key, values))
+        if version is None:
             raise LedgerUnavailableError(f"writing to {self._name}", "a write without a condition met a conflict")
-        return _version_in(answer)
+        return version
 
     def replace(self, partition: str, key: str, values: Row, version: str) -> str | None:
         """Return the row's new version, or None if it is not at `version` any more."""
-        from azure.core import MatchConditions
-        from azure.data.tables import UpdateMode
-
-        entity = _entity(partition, key, values)
-        condition = MatchConditions.IfNotModified
-        answer = self._write(
-            lambda table: table.update_entity(entity, mode=UpdateMode.REPLACE, etag=version, match_condition=condition)
-        )
-        return None if answer is None else _version_in(answer)
+        return self._write(partition, Write.replace(key, values, version))
 
     def delete(self, partition: str, key: str, version: str | None = None) -> None:
         """Delete a row if it is there; with a version, only that one."""
-        from azure.core import MatchConditions
-
-        options: dict[str, Any] = (
-            {} if version is None else {"etag": version, "match_condition": MatchConditions.IfNotModified}
-        )
-
-        def request(table: "TableClient") -> Mapping[str, Any]:
-            table.delete_entity(partition, key, **options)
-            return {}
-
-        self._write(request)
+        self._write(partition, Write.delete(key, version))
 
     def write_many(self, partition: str, writes: Sequence[Write]) -> list[str | None]:
         """Do writes of different rows of one partition, a hundred a request."""
@@ -125,21 +104,9 @@ class AzureTable:
                 left = []
                 break
             refused = left.pop(min(answers, len(left) - 1))
-            versions[refused.key] = self._write_one(partition, refused)
-        versions |= {write.key: self._write_one(partition, write) for write in left}
+            versions[refused.key] = self._write(partition, refused)
+        versions |= {write.key: self._write(partition, write) for write in left}
         return [versions[write.key] for write in writes]
-
-    def _write_one(self, partition: str, write: Write) -> str | None:
-        match write.kind:
-            case WriteKind.INSERT:
-                return self.insert(partition, write.key, write.values)
-            case WriteKind.PUT:
-                return self.put(partition, write.key, write.values)
-            case WriteKind.REPLACE:
-                return self.replace(partition, write.key, write.values, write.version or "")
-            case WriteKind.DELETE:
-                self.delete(partition, write.key, write.version)
-                return None
 
     def get(self, partition: str, key: str) -> StoredRow | None:
         """Return a row, or None."""
@@ -205,25 +172,23 @@ class AzureTable:
             self._client = self._storage.tables.get_table_client(self._name)
         return self._client
 
-    def _write(
-        self, request: Callable[["TableClient"], Mapping[str, Any]], *, makes_table: bool = False
-    ) -> Mapping[str, Any] | None:
-        """Return the answer to a write, or None if its condition did not hold."""
-        from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
-
+    def _write(self, partition: str, row: Write) -> str | None:
+        """Return the row's new version; None if the write's condition did not hold, and after a delete."""
         with azure_errors(f"writing to {self._name}", LedgerUnavailableError):
-            try:
-                return request(self._table)
-            except (ResourceExistsError, ResourceModifiedError):
-                return None
-            except ResourceNotFoundError:
-                if not makes_table:
-                    return None  # the row to change is not there (any more)
+            version = self._try(partition, row)
+            if isinstance(version, int):
+                if version != _MISSING or row.kind not in _MAKE_A_TABLE:
+                    return None  # the row to change is not there (any more), or is another version
                 self._make()
-            try:
-                return request(self._table)
-            except ResourceExistsError:
-                return None
+                version = self._try(partition, row)
+        return version if isinstance(version, str) and row.kind is not WriteKind.DELETE else None
+
+    def _try(self, partition: str, row: Write) -> str | int:
+        """Return the row's new version, or the status of a condition that does not hold."""
+        try:
+            return write(*self._requests, self._name, partition, row)
+        except Refused as refused:
+            return refused.status
 
     def _transact(self, partition: str, writes: Sequence[Write]) -> Sequence[str] | int:
         """Return the new version of each row, or which write was refused: then none was done.
@@ -234,17 +199,23 @@ class AzureTable:
 
         with azure_errors(f"writing to {self._name}", LedgerUnavailableError):
             try:
-                return submit(self._storage.table_requests, self._storage.tables.url, self._name, partition, writes)
+                return write_together(
+                    self._storage.table_requests, self._storage.tables.url, self._name, partition, writes
+                )
             except Refused as refused:
-                if refused.status in _CONDITIONS:
+                if refused.status in CONDITIONS:
                     return refused.index
                 error = HttpResponseError(refused.text)
                 error.status_code = refused.status
                 raise error from refused
             except HttpResponseError as error:
-                if error.status_code in _CONDITIONS:
+                if error.status_code in CONDITIONS:
                     return 0
                 raise
+
+    @property
+    def _requests(self) -> "tuple[PipelineClient[Any, Any], str]":
+        return self._storage.table_requests, self._storage.tables.url
 
     def _make(self) -> None:
         from azure.core.exceptions import ResourceExistsError
@@ -257,25 +228,17 @@ def _chunks(writes: Sequence[Write]) -> Iterator[Sequence[Write]]:
     """Yield the writes in parts that one transaction takes."""
     chunk: list[Write] = []
     size = 0
-    for write in writes:
-        characters = _ROW_CHARACTERS + sum(len(value) for value in write.values.values() if isinstance(value, str))
+    for row in writes:
+        characters = _ROW_CHARACTERS + sum(len(value) for value in row.values.values() if isinstance(value, str))
         if chunk and (len(chunk) == _TRANSACTION_ROWS or size + characters > _TRANSACTION_CHARACTERS):
             yield chunk
             chunk, size = [], 0
-        chunk.append(write)
+        chunk.append(row)
         size += characters
     if chunk:
         yield chunk
 
 
-def _entity(partition: str, key: str, values: Row) -> dict[str, Any]:
-    return {**values, "PartitionKey": partition, "RowKey": key}
-
-
 def _stored(entity: "TableEntity") -> StoredRow:
     values = {name: value for name, value in entity.items() if name not in {"PartitionKey", "RowKey"}}
     return StoredRow(entity["PartitionKey"], entity["RowKey"], values, str(entity.metadata["etag"]))
-
-
-def _version_in(answer: Mapping[str, Any]) -> str:
-    return str(answer["etag"])

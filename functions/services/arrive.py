@@ -29,9 +29,10 @@ from functions.core.redeliveries import differences, note_differences
 from functions.core.tokens import arrival_id_of
 from functions.ports import Entry, HeldArrival, SpanHandle, StoredBlob
 from functions.services.batches import start_batch
-from functions.services.plane import ControlPlane, Done, Wait, wake_dispatcher
+from functions.services.plane import ControlPlane, Done, Wait
 from functions.services.putting_back import back_off_s
 from functions.services.situations import bare_situation
+from functions.services.waking import wake_dispatcher
 
 __all__ = ["Arrived", "arrival_of", "arrive", "arrive_without_event"]
 

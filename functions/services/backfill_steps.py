@@ -25,8 +25,9 @@ from functions.core.model import ArrivalSource, ArrivalState, BlobCreated
 from functions.ports import Entry, StoredBlob
 from functions.services.arrive import arrival_of
 from functions.services.backfill import work_item
-from functions.services.plane import ControlPlane, Done, Progress, wake_dispatcher
+from functions.services.plane import ControlPlane, Done, Progress
 from functions.services.situations import bare_situation
+from functions.services.waking import wake_dispatcher
 
 __all__ = ["go_on_with_backfills", "step_backfill"]
 

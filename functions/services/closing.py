@@ -8,9 +8,10 @@ from functions.core.pipelines import Pipeline
 from functions.core.reasons import HoldReason
 from functions.services.batches import is_any_held, start_batch
 from functions.services.consignments import close_consignment
-from functions.services.plane import ControlPlane, Done, Progress, Wait, the_only_look, wake_dispatcher
+from functions.services.plane import ControlPlane, Done, Progress, Wait, the_only_look
 from functions.services.telling import is_told, tell_held
 from functions.services.turnstile import is_kept_out
+from functions.services.waking import wake_dispatcher
 
 __all__ = ["close_pipeline_batch"]
 

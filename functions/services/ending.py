@@ -20,8 +20,9 @@ from functions.ports import Entry
 from functions.services.alerting import raise_alert
 from functions.services.changes import change_arrivals, change_run, read_run
 from functions.services.outbox import publish_outbox
-from functions.services.plane import ControlPlane, Done, Progress, Wait, wake_dispatcher
+from functions.services.plane import ControlPlane, Done, Progress, Wait
 from functions.services.turnstile import leave_seat
+from functions.services.waking import wake_dispatcher
 
 __all__ = ["fail_leftovers", "fail_run", "settle_run", "skip_run"]
 

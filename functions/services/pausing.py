@@ -16,8 +16,9 @@ from functions.core.reasons import HoldReason
 from functions.core.turnstile import EVERY, Allowance, Pause, Turnstile
 from functions.core.work import WorkItem, WorkKind
 from functions.services.acted import Acted
-from functions.services.plane import ControlPlane, wake_dispatcher
+from functions.services.plane import ControlPlane
 from functions.services.turnstile import candidate_of, change_turnstile, read_turnstile
+from functions.services.waking import wake_dispatcher
 
 __all__ = [
     "PipelineStatus",

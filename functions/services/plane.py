@@ -5,12 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
 
 from functions.core.model import PipelineKey
 from functions.core.pipelines import Pipelines
 from functions.core.turnstile import Turnstile
-from functions.core.work import WorkItem, WorkKind
 from functions.ports import (
     Clock,
     CompletionPublisher,
@@ -27,7 +25,7 @@ from functions.ports import (
     WorkQueue,
 )
 
-__all__ = ["ControlPlane", "Done", "Progress", "Wait", "the_only_look", "wake_dispatcher"]
+__all__ = ["ControlPlane", "Done", "Progress", "Wait", "the_only_look"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +52,9 @@ class ControlPlane:
     # When this process last asked for each pipeline to be looked at: a hint that saves messages, never an authority.
     wake_ups: dict[tuple[PipelineKey, str], datetime] = field(default_factory=dict[tuple[PipelineKey, str], datetime])
     looks: set[PipelineKey] = field(default_factory=set[PipelineKey])  # at whose held arrivals someone here looks now
-    lock: threading.Lock = field(default_factory=threading.Lock)  # of the two above; never held during a call
+    # The last turn that this process has given to someone who waits for starts to be spread, under the key "".
+    turns: dict[str, datetime] = field(default_factory=dict[str, datetime])
+    lock: threading.Lock = field(default_factory=threading.Lock)  # of the three above; never held during a call
     # How the turnstile looked when this process last saw it, and when that was: likewise a hint, under the key "".
     turnstile: dict[str, tuple[datetime, Entry[Turnstile]]] = field(
         default_factory=dict[str, tuple[datetime, Entry[Turnstile]]]
@@ -77,34 +77,6 @@ class Wait:
 
 
 Progress = Done | Wait
-
-_WAKE_UPS_KEPT: Final = 10_000
-
-
-def wake_dispatcher(
-    plane: ControlPlane, pipeline: PipelineKey, *, after_s: float, traceparent: str | None, consignment: str = ""
-) -> None:
-    """Have the held arrivals of the pipeline, or of one of its consignments, looked at after a while.
-
-    One message is enough for however many arrivals: whoever handles it sees them all, and asks for the next look.
-    A message that is lost with its process is made up for by the reconciler.
-    """
-    now, key = plane.clock.now(), (pipeline, consignment)
-    due = now + timedelta(seconds=after_s)
-    with plane.lock:  # in a storm, all threads of a worker come here at once
-        known = plane.wake_ups.get(key)
-        if known is not None and now < known <= due:
-            return
-        if len(plane.wake_ups) >= _WAKE_UPS_KEPT:
-            plane.wake_ups.clear()  # hints only: at worst a message too many
-        plane.wake_ups[key] = due
-    item = WorkItem(kind=WorkKind.CLOSE_BATCH, pipeline=pipeline, traceparent=traceparent, consignment=consignment)
-    try:
-        plane.queue.enqueue(item, delay=due - now)
-    except BaseException:
-        with plane.lock:
-            plane.wake_ups.pop(key, None)  # nobody may rely on it
-        raise
 
 
 @contextmanager

@@ -9,8 +9,9 @@ from functions.core.ledger import Run
 from functions.core.model import RunId
 from functions.core.work import WorkItem, WorkKind
 from functions.ports import Entry
-from functions.services.plane import ControlPlane, Done, Progress, Wait, wake_dispatcher
+from functions.services.plane import ControlPlane, Done, Progress, Wait
 from functions.services.submission import advance_run
+from functions.services.waking import wake_dispatcher
 
 __all__ = ["MENDED_BY_A_PERSON", "UNTIL_MENDED_S", "advance_or_put_back", "back_off_s", "put_back"]
 

@@ -12,8 +12,9 @@ from functions.core.model import ArrivalState
 from functions.core.replays import Replay, is_replayed_by
 from functions.ports import Entry
 from functions.services.acted import Acted
-from functions.services.plane import ControlPlane, wake_dispatcher
+from functions.services.plane import ControlPlane
 from functions.services.situations import bare_situation
+from functions.services.waking import wake_dispatcher
 
 __all__ = ["replay_arrival"]
 

@@ -15,6 +15,7 @@ The order of writes, and what a crash between two of them leaves behind:
 """
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
@@ -43,6 +44,7 @@ __all__ = [
 
 _TRIES: Final = 30  # each conflict means that another worker got through
 _LONGEST_PATIENCE_S: Final = 3600.0  # a header that says more is a mistake, and a clock may jump back
+_LONGEST_TURN_S: Final = 30.0  # so many seconds of starts wait in line; who comes after them begins a second line
 _REMEMBERED_FOR: Final = timedelta(seconds=5)
 _AT_DATABRICKS: Final = frozenset({RunState.SUBMITTED, RunState.REPORTED})
 
@@ -81,7 +83,7 @@ def refusal_of(plane: ControlPlane, pipeline: PipelineKey) -> Refusal | None:
         refusal = _read(plane).value.refuses(candidate, plane.pipelines.limits, now)
     if refusal is not None and refusal.reason is HoldReason.NO_SEAT:
         change_turnstile(plane, lambda turnstile: turnstile.queue_up(pipeline, now))
-    return refusal
+    return None if refusal is None else _in_turn(plane, refusal)
 
 
 def is_kept_out(plane: ControlPlane, pipeline: PipelineKey) -> Refusal | None:
@@ -111,7 +113,26 @@ def take_seat(plane: ControlPlane, run: Run) -> Refusal | None:
         return None
     if admitted.reason is HoldReason.NO_SEAT:
         change_turnstile(plane, lambda turnstile: turnstile.queue_up(run.pipeline, now))
-    return admitted
+    return _in_turn(plane, admitted)
+
+
+def _in_turn(plane: ControlPlane, refusal: Refusal) -> Refusal:
+    """Give each of those whom this process turns away because starts are spread a turn of its own.
+
+    Else all of them would come back when the next start is due, and all but one in vain. A turn reserves nothing:
+    whoever comes at the right moment goes, and who comes too early gets another turn.
+    """
+    if refusal.reason is not HoldReason.START_RATE:
+        return refusal
+    now = plane.clock.now()
+    earliest, latest = now + timedelta(seconds=refusal.wait_s), now + timedelta(seconds=_LONGEST_TURN_S)
+    with plane.lock:
+        last = plane.turns.get("")
+        step = timedelta(seconds=1 / plane.pipelines.limits.max_starts_per_second)
+        is_in_line = last is not None and earliest <= last + step <= latest  # else nobody waits, or the clock jumped
+        turn = last + step if last is not None and is_in_line else earliest
+        plane.turns[""] = turn
+    return replace(refusal, wait_s=(turn - now).total_seconds())
 
 
 def bar(plane: ControlPlane, run: Run, why: str) -> bool:
