@@ -42,7 +42,7 @@ from functions.core.model import (
     SlotDue,
     Stage,
 )
-from functions.core.parameters import STAGES_OF_KIND
+from functions.core.parameters import MAX_PARAMETERS_BYTES, STAGES_OF_KIND, size_of
 from functions.core.pipelines import Pipelines
 from functions.core.pipelines_toml import parse_pipelines
 from functions.core.reasons import HoldReason, SkipReason
@@ -158,6 +158,17 @@ def frozen(start: StartRun, files: tuple[BlobVersion, ...] = (make_blob(),), **c
 
 
 # Blobs
+
+
+def test_one_byte_is_content() -> None:
+    """R03: a file with nothing in it is none, one with a byte is for the run to judge."""
+    anything = replace(PIPELINES.get(SCORE).routes[0], min_size_bytes=0, content_types=frozenset())
+    pipelines = replace(PIPELINES, pipelines=(replace(PIPELINES.get(SCORE), routes=(anything,)),))
+
+    one, none = (decide(make_created("new/a.csv", size_bytes=size), pipelines, HERE) for size in (1, 0))
+
+    assert isinstance(one, Hold)
+    assert reason_of(none) is SkipReason.ZERO_BYTES
 
 
 def test_wanted_blob_is_held_for_its_pipeline() -> None:
@@ -621,6 +632,10 @@ def test_parameters_beyond_the_limit_are_refused_before_the_call() -> None:
 
     with pytest.raises(ParametersTooLargeError, match="expected at most 10000"):
         parameters_of(replace(run, model_name="x" * 10_000))
+    room = MAX_PARAMETERS_BYTES - size_of(parameters_of(replace(run, model_name="")))
+    assert size_of(parameters_of(replace(run, model_name="x" * room))) == 10_000
+    with pytest.raises(ParametersTooLargeError, match="10001"):
+        parameters_of(replace(run, model_name="x" * (room + 1)))
 
 
 # Explaining

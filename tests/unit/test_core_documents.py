@@ -613,5 +613,6 @@ def test_held_work_is_announced_for_a_spent_budget_only() -> None:
     event = HeldEvent(**facts, reason=HoldReason.BUDGET_SPENT, max_runs_per_day=1)  # type: ignore[arg-type] # by name
 
     assert (event.subject, event.source) == ("pipelines/p", "/tidegate/local")
+    assert event.dataschema == event.to_document()["dataschema"]
     with pytest.raises(ValueError, match="expected a spent budget"):
         HeldEvent(**facts, reason=HoldReason.PAUSED, max_runs_per_day=1)  # type: ignore[arg-type] # likewise

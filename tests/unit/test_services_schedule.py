@@ -59,6 +59,17 @@ def fire(world: World) -> None:
     fire_schedule(world.make_plane(), TRAINING, "monthly")
 
 
+@pytest.mark.parametrize("missed", ["run", "latest", "skip"])
+def test_a_timer_that_fires_again_is_told_of_the_run_that_there_is(missed: str) -> None:
+    """R05: whatever becomes of missed slots, this one was dealt with."""
+    world = make_world(make_pipelines("0 0 3 * * *", missed), "2026-03-02T03:00:01")
+
+    first, again = (fire_schedule(world.make_plane(), TRAINING, "monthly") for _ in range(2))
+
+    assert [outcome.what for outcome in again] == [f"run {world.runs()[0].id}"]
+    assert first == again
+
+
 def test_a_timer_that_fires_twice_early_and_late_means_one_slot() -> None:
     """R05: the slot comes from the schedule, never from the moment of the tick."""
     world = make_world(make_pipelines("0 0 3 * * *"), "2026-03-02T02:59:58.500000")
