@@ -13,6 +13,7 @@ from functions.core.tokens import batch_id_of, run_id_of_batch
 
 __all__ = ["close_batch", "start_or_hold"]
 
+_CLOCKS_DIFFER: Final = timedelta(minutes=5)  # what was recorded further ahead comes from a wrong clock
 _LOOK_AGAIN_S: Final = 15.0  # at what nobody announces: a champion that appears, a run that ends
 
 
@@ -21,15 +22,17 @@ def close_batch(
 ) -> Decision:
     """Return the run of the pipeline's held arrivals, or how long they still wait.
 
-    The window counts from when arrivals were recorded, by our clock; a batch takes the oldest events first.
+    The window counts from when arrivals were recorded, by our clock; a batch takes the oldest events first. A clock
+    that was far ahead then, or is far behind now, must not hold files until it is right: their window is over.
     """
     if not held:
         return Hold(pipeline=pipeline.key, reason=HoldReason.NOTHING_HELD, wait_s=0)
     batching = pipeline.batching
+    latest = max(arrival.recorded_at for arrival in held)
     opened = min(arrival.recorded_at for arrival in held) + timedelta(seconds=batching.max_wait_seconds)
-    quiet = max(arrival.recorded_at for arrival in held) + timedelta(seconds=batching.quiet_seconds)
+    quiet = latest + timedelta(seconds=batching.quiet_seconds)
     wait_s = (min(opened, quiet) - now).total_seconds()
-    if wait_s > 0 and len(held) < batching.max_files:
+    if wait_s > 0 and latest <= now + _CLOCKS_DIFFER and len(held) < batching.max_files:
         return Hold(pipeline=pipeline.key, reason=HoldReason.WINDOW_OPEN, wait_s=wait_s)
     batch = tuple(sorted(held, key=lambda arrival: (arrival.event_time, arrival.id))[: batching.max_files])
     ids = [arrival.id for arrival in batch]

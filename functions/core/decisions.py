@@ -75,8 +75,8 @@ def _decide_blob(event: BlobCreated, pipelines: Pipelines, situation: Situation)
     routing = find_route(event.blob, event.content_type, pipelines)
     if routing.pipeline is None or routing.route is None:
         return _skip_unrouted(event.blob, pipelines, routing)
-    if any(is_newer(known, event.blob) for known in situation.known_versions):
-        return Skip(reason=SkipReason.OLDER_VERSION, pipeline=routing.pipeline.key, routing=routing)
+    if (reason := _refuse_routed(event.blob, situation)) is not None:
+        return Skip(reason=reason, pipeline=routing.pipeline.key, routing=routing)
     has_consignments = routing.pipeline.readiness.has_consignments
     return Hold(
         pipeline=routing.pipeline.key,
@@ -100,6 +100,15 @@ def _refuse_blob(event: BlobCreated, pipelines: Pipelines, situation: Situation)
             return Skip(reason=SkipReason.OWN_OUTPUT, detail=f"of {pipeline.key}")
     if event.source is ArrivalSource.EVENT and event.api not in COMMITTING_APIS:
         return Skip(reason=SkipReason.UNCOMMITTED_API, detail=event.api[:80])
+    return None
+
+
+def _refuse_routed(blob: BlobVersion, situation: Situation) -> SkipReason | None:
+    if any(segment in {"", ".", ".."} for segment in blob.path.split("/")):
+        # A run that got it would fail with all its other files, or read a blob that nobody routed.
+        return SkipReason.UNREADABLE_NAME
+    if any(is_newer(known, blob) for known in situation.known_versions):
+        return SkipReason.OLDER_VERSION
     return None
 
 

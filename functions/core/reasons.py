@@ -29,6 +29,7 @@ class SkipReason(_Reason):
     RENAMED_AND_GONE = "renamed_and_gone", "what was renamed was not there any more when its event came"
     UNCOMMITTED_API = "uncommitted_api", "the call that caused the event does not commit a file's content"
     ZERO_BYTES = "zero_bytes", "the blob is empty"
+    UNREADABLE_NAME = "unreadable_name", "Spark would read another path: a segment of the name is empty, '.' or '..'"
     SEAL = "seal", "the blob says which files beside it are complete, and is none of them"
     LATE_FILE = "late_file", "its consignment was frozen without it, and the pipeline quarantines what comes late"
     UNKNOWN_CONTAINER = "unknown_container", "no pipeline reads this container"

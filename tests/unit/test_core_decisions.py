@@ -481,6 +481,9 @@ WINDOW = "[pipelines.score.batching]\nquiet_seconds = 30\nmax_wait_seconds = 60\
         ([0, 50], 55, 5),  # the first has waited long enough
         ([0, 50], 60, None),
         ([0], -100, 130),  # a clock that jumped back waits longer, and decides the same in the end
+        ([0], -300, 330),
+        ([0], -301, None),  # one that was wrong by far holds nothing
+        ([-20, 86_400], -10, None),
     ],
 )
 def test_window_closes_when_quiet_full_or_old(arrived_s: list[float], now_s: float, wait_s: float | None) -> None:

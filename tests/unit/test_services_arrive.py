@@ -178,6 +178,19 @@ def test_a_window_survives_a_restart_and_the_loss_of_its_message(*, is_rescued_b
     assert (run.arrival_count, run.state) == (2, RunState.SUBMITTED)
 
 
+def test_a_clock_that_was_a_day_ahead_does_not_hold_a_file_for_a_day() -> None:
+    """R09: no window is longer than `max_wait_seconds`, but for clocks that differ by minutes."""
+    world = World(pipelines=make_pipelines(quiet=30, max_wait=60))
+    world.clock.advance(timedelta(days=1))
+    world.deliver(make_blob())
+    world.clock.advance(timedelta(days=-1))
+
+    reconcile(world.plane)
+
+    (run,) = world.runs()
+    assert run.state is RunState.SUBMITTED
+
+
 def test_one_message_wakes_the_dispatcher_for_a_whole_window() -> None:
     """A storm does not write a message per arrival."""
     world = World(pipelines=make_pipelines(quiet=30, max_wait=120))

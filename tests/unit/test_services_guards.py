@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from functions.core.access import Actor
-from functions.core.errors import PublicationError, ThrottledError
+from functions.core.errors import NotFoundError, PublicationError, ThrottledError, WorkspaceUnavailableError
 from functions.core.model import ArrivalState, Outcome, PipelineKey, RunId, RunState
 from functions.core.reasons import HoldReason
+from functions.core.run_transitions import want_cancel
 from functions.core.turnstile import Refusal, Seat, Turnstile
 from functions.core.work import WorkItem, WorkKind
 from functions.services.closing import close_pipeline_batch
@@ -173,6 +174,60 @@ def test_a_run_that_is_being_sent_is_not_dropped() -> None:
     (run,) = world.runs()
     assert (run.state, run.outcome) == (RunState.SUBMITTED, None)
     assert happened == ["in between"]
+
+
+@pytest.mark.parametrize("is_forgotten", [True, False])
+def test_new_work_supersedes_a_run_that_cannot_be_cancelled(*, is_forgotten: bool) -> None:
+    """R26: one that Databricks has forgotten is over; one that it does not cancel now is asked for again."""
+
+    class NoCancel(Faults):
+        is_armed = False
+        asked = 0
+
+        def before(self, call: str) -> None:
+            is_asked = call == "workspace.cancel" or (is_forgotten and call == "workspace.status")
+            if self.is_armed and is_asked:
+                self.asked += 1
+                self.is_armed = is_forgotten or self.asked < 3
+                error = NotFoundError if is_forgotten else WorkspaceUnavailableError
+                raise error("cancelling", "no such run")
+
+    faults = NoCancel()
+    world = World(pipelines=make_pipelines(quiet=10, max_wait=10, policy="supersede"), faults=faults)
+    older, newer = make_blob("a.parquet"), make_blob("b.parquet")
+    world.deliver(older)
+    world.clock.advance(timedelta(seconds=11))
+    world.work()
+    faults.is_armed = True
+
+    world.deliver(newer)
+    for _ in range(4):
+        world.clock.advance(timedelta(seconds=11))
+        world.work()  # no message is given up
+
+    outcomes = {run.arrivals[0]: run.outcome for run in world.runs()}
+    expected = Outcome.FAILED if is_forgotten else Outcome.CANCELLED
+    assert outcomes == {world.arrival(older).id: expected, world.arrival(newer).id: None}
+    assert faults.asked >= 2
+    assert world.arrival(newer).state is ArrivalState.ASSIGNED
+
+
+def test_a_run_whose_cancellation_was_wanted_while_it_was_sent_is_cancelled_at_once() -> None:
+    """R22: nobody looks at it again for seconds, and it costs money until then."""
+    story = Meanwhile("workspace.submit")
+    world = World(faults=story)
+
+    def want() -> None:
+        (run,) = world.runs()
+        entry = world.ledger.get_run(run.id)
+        assert entry is not None
+        world.ledger.update_run(entry, want_cancel(entry.value, world.clock.now(), by="ann"))
+
+    story.then = want
+    world.deliver(make_blob())
+
+    (started,) = world.databricks_runs()
+    assert started.status.result_state == "CANCELED"
 
 
 def test_an_index_row_that_a_crash_left_starts_nothing_of_another_pipelines_file() -> None:
