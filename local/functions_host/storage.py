@@ -67,7 +67,13 @@ class StorageClients:
 
 
 # The SDK's own first retry comes after 15 s or more. Without the last, each request looks for a .netrc in a thread.
-_RETRIES: Mapping[str, Any] = {"initial_backoff": 0, "increment_base": 2, "retry_total": 3, "random_jitter_range": 1, "use_env_settings": False}
+_RETRIES: Mapping[str, Any] = {
+    "initial_backoff": 0,
+    "increment_base": 2,
+    "retry_total": 3,
+    "random_jitter_range": 1,
+    "use_env_settings": False,
+}
 
 
 def _queue_service(connection_string: str) -> "QueueServiceClient":
