@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final, Literal
 
 from functions.core.errors import InvalidDocumentError, Problem
-from functions.core.lineage import InputsRef, ModelRef, OutputsRef, StageResult, shortened
+from functions.core.lineage import InputsRef, ModelRef, OutputsRef, RefusedRef, StageResult, shortened
 from functions.core.model import (
     DatabricksRunId,
     IdempotencyToken,
@@ -57,6 +57,7 @@ class CompletionEvent:
     outputs: OutputsRef | None = None
     stages: tuple[StageResult, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict[str, float])
+    refused: RefusedRef | None = None  # the input files that alone are to blame for a failure, if that is known
     traceparent: str = ""
 
     def __post_init__(self) -> None:
@@ -123,6 +124,7 @@ class CompletionEvent:
             "outputs": None if outputs is None else outputs.to_fields(),
             "stages": [stage.to_fields() for stage in self.stages],
             "metrics": dict(self.metrics),
+            "refused": None if self.refused is None else self.refused.to_fields(),
             "announced_by": self.announced_by,
         }
 
@@ -197,12 +199,16 @@ _DATA_KEYS: Final = (
 )
 
 
+_DATA_KEYS_SINCE: Final = ("refused",)  # that a row or a notebook of the release before lacks
+
+
 def _read_event(cls: type[CompletionEvent], root: Reader, data: Reader) -> CompletionEvent:
-    data.mapping(required=_DATA_KEYS)
+    data.mapping(required=_DATA_KEYS, optional=_DATA_KEYS_SINCE)
     data.child("schema_version").constant(1)
     databricks_run_id = data.child("databricks_run_id").nullable_integer(minimum=0)
     announced_by = data.child("announced_by").text(pattern="notebook|control_plane", expected="who announces")
     model, inputs, outputs = data.child("model"), data.child("inputs"), data.child("outputs")
+    refused = data.child("refused")
     data.child("metrics").mapping(optional=None)
     return cls(
         run_id=RunId(data.child("run_id").text(pattern=RUN_ID_PATTERN, expected="a run id")),
@@ -221,6 +227,7 @@ def _read_event(cls: type[CompletionEvent], root: Reader, data: Reader) -> Compl
         outputs=None if outputs.value is None else OutputsRef.read(outputs),
         stages=tuple(StageResult.read(item) for item in data.child("stages").items(max_items=len(Stage))),
         metrics={name: reader.number() for name, reader in data.child("metrics").children()},
+        refused=None if refused.is_absent or refused.value is None else RefusedRef.read(refused),
         traceparent=root.child("traceparent").text(
             pattern="|00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", expected="a W3C traceparent", default=""
         ),

@@ -9,7 +9,17 @@ from functions.core.manifest import BLOB_URL_PATTERN
 from functions.core.model import BatchId, Stage, StageOutcome
 from functions.core.reading import Reader
 
-__all__ = ["FileRef", "InputsRef", "ModelRef", "OutputsRef", "StageResult", "read_url", "shortened"]
+__all__ = [
+    "FileRef",
+    "InputsRef",
+    "ModelRef",
+    "OutputsRef",
+    "RefusedFile",
+    "RefusedRef",
+    "StageResult",
+    "read_url",
+    "shortened",
+]
 
 MAX_FILES: Final = 20
 _SHA256: Final = r"[0-9a-f]{64}"
@@ -17,6 +27,9 @@ _MAX_STAGE_REASON: Final = 2000
 _STAGE_REASON_BYTES: Final = 3000
 _FILES_BYTES: Final = 20_000  # of the 64 KB that an event may have
 _MAX_URL: Final = 4096
+_MAX_REFUSED_REASON: Final = 300
+_REFUSED_REASON_BYTES: Final = 600
+_REFUSED_BYTES: Final = 8000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +120,58 @@ class InputsRef:
             batch_id=BatchId(reader.child("batch_id").text(pattern="[0-9a-f]{16}", expected="16 hex digits")),
             file_count=reader.child("file_count").integer(minimum=0),
             files=tuple(FileRef.read(item) for item in reader.child("files").items(max_items=MAX_FILES)),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedFile:
+    """An input file that alone is to blame for a failure, and why."""
+
+    url: str
+    etag: str
+    reason: str
+
+    def to_fields(self) -> dict[str, object]:
+        """Return the object as documents write it; a long reason is shortened."""
+        reason = shortened(self.reason, _MAX_REFUSED_REASON, max_bytes=_REFUSED_REASON_BYTES)
+        return {"url": self.url, "etag": self.etag, "reason": reason}
+
+    @classmethod
+    def read(cls, reader: Reader) -> "RefusedFile":
+        """Return the file that a document names at this place."""
+        reader.mapping(required=("url", "etag", "reason"))
+        return cls(
+            url=read_url(reader.child("url")),
+            etag=reader.child("etag").text(),
+            reason=reader.child("reason").text(max_length=_MAX_REFUSED_REASON),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedRef:
+    """The input files without which a failed attempt might have done its work: all counted, twenty named at most."""
+
+    file_count: int
+    files: tuple[RefusedFile, ...]
+
+    def to_fields(self) -> dict[str, object]:
+        """Return the object as documents write it, with as many of the first files as an event has room for."""
+        named: list[dict[str, object]] = []
+        room = _REFUSED_BYTES
+        for file in self.files[:MAX_FILES]:
+            fields = file.to_fields()
+            room -= sum(encoded_size(str(value)) for value in fields.values())
+            if len(file.url) <= _MAX_URL and room >= 0:
+                named.append(fields)
+        return {"file_count": self.file_count, "files": named}
+
+    @classmethod
+    def read(cls, reader: Reader) -> "RefusedRef":
+        """Return the refused files that a document names at this place."""
+        reader.mapping(required=("file_count", "files"))
+        return cls(
+            file_count=reader.child("file_count").integer(minimum=1),
+            files=tuple(RefusedFile.read(item) for item in reader.child("files").items(max_items=MAX_FILES)),
         )
 
 

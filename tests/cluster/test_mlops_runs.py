@@ -1,5 +1,6 @@
 """Runs whole training and scoring jobs in one process: what a notebook's cells do, on a folder instead of storage."""
 
+import io
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -181,6 +182,9 @@ def test_bad_files_are_refused_with_reasons(
     check(event, "completion-event")
     assert event["id"] == f"{values['run_id']}.1.failed"
     assert event["data"]["reason"].startswith("input_refused: ")
+    refused = event["data"]["refused"]
+    assert (refused["file_count"], [file["url"].rsplit("/", 1)[1] for file in refused["files"]]) == (1, ["bad.parquet"])
+    assert refused["files"][0]["reason"].startswith("input_refused: ")
     assert [stage["outcome"] for stage in event["data"]["stages"]] == ["failed", *["skipped_by_upstream"] * 3]
     runs = mlflow.search_runs(search_all_experiments=True, output_format="list")
     assert {run.info.status for run in runs if run.data.tags["tidegate.run_id"] == values["run_id"]} == {"FAILED"}
@@ -206,6 +210,77 @@ def test_a_file_that_changes_while_it_is_read_is_superseded(trained: World, begi
 
     with pytest.raises(SupersededError):
         run.stage("validation")
+
+
+def test_every_file_that_is_to_blame_is_named_and_no_other(trained: World, begin: Any) -> None:
+    """Whoever sent good files beside them gets those scored in another run."""
+    good, gone = trained.upload("good.parquet", make_flights(10)), trained.upload("gone.parquet", make_flights(3))
+    bad = [trained.upload(f"bad{number}.parquet", b"no parquet at all") for number in range(25)]
+    run = begin(trained, trained.parameters("scoring", [good, gone, *bad]))
+    trained.upload("gone.parquet", make_flights(4))
+
+    with pytest.raises(InputRefusedError):
+        run.stage("validation")
+
+    event = trained.announcements.events[-1]
+    check(event, "completion-event")
+    refused = event["data"]["refused"]
+    assert refused["file_count"] == 26
+    assert [file["url"] for file in refused["files"]] == bad[:20]
+
+
+def test_files_that_changed_are_all_named(trained: World, begin: Any) -> None:
+    urls = [trained.upload(f"june{number}.parquet", make_flights(3)) for number in range(3)]
+    values = trained.parameters("scoring", urls)
+    for number in (0, 2):
+        trained.upload(f"june{number}.parquet", make_flights(4))
+
+    with pytest.raises(SupersededError, match=r"june0\.parquet now has ETag .*june2\.parquet now has ETag"):
+        begin(trained, values)
+
+    refused = trained.announcements.events[-1]["data"]["refused"]
+    assert [file["url"] for file in refused["files"]] == [urls[0], urls[2]]
+    assert refused["files"][0]["reason"].startswith("superseded: now has ETag")
+
+
+def test_a_file_of_bad_rows_is_to_blame_alone(trained: World, begin: Any) -> None:
+    """Without it the batch is within what may be bad."""
+    few_bad = make_flights(10)
+    few_bad.loc[3, "carrier"] = "??"
+    urls = [trained.upload("few.parquet", few_bad), trained.upload("all.parquet", make_flights(20).assign(month=99))]
+    run = begin(trained, trained.parameters("scoring", urls))
+
+    with pytest.raises(InputRefusedError, match="21 of 30 rows are bad"):
+        run.stage("validation")
+
+    [refused] = trained.announcements.events[-1]["data"]["refused"]["files"]
+    assert refused["url"] == urls[1]
+    assert refused["reason"] == "input_refused: 20 of 20 rows of 'all.parquet' are bad, at most 50% may be"
+
+
+def test_a_file_whose_pages_are_damaged_is_named(trained: World, begin: Any) -> None:
+    """Its footer is whole, so Spark is the first to stumble over it."""
+    buffer = io.BytesIO()
+    make_flights(5000).to_parquet(buffer)
+    content = bytearray(buffer.getvalue())
+    content[40 : len(content) // 2] = b"\xff" * (len(content) // 2 - 40)
+    bad = trained.upload("bad pages.parquet", bytes(content))
+    run = begin(trained, trained.parameters("scoring", [trained.upload("good.parquet", make_flights(10)), bad]))
+
+    with pytest.raises(InputRefusedError, match=r"'bad pages\.parquet' cannot be read beyond its footer"):
+        run.stage("validation")
+
+    [refused] = trained.announcements.events[-1]["data"]["refused"]["files"]
+    assert refused["url"] == bad
+
+
+def test_a_failure_that_is_no_files_fault_blames_none(trained: World, begin: Any) -> None:
+    url = trained.upload("june.parquet", make_flights(10))
+
+    with pytest.raises(MissingPrerequisiteError):
+        begin(trained, trained.parameters("scoring", [url], validation="false"))
+
+    assert trained.announcements.events[-1]["data"]["refused"] is None
 
 
 def test_a_disabled_stage_without_a_checkpoint_fails_before_any_work(trained: World, begin: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from functions.core.completion import CompletionEvent
 from functions.core.held import HeldEvent
-from functions.core.lineage import FileRef, InputsRef, ModelRef, OutputsRef, StageResult
+from functions.core.lineage import FileRef, InputsRef, ModelRef, OutputsRef, RefusedFile, RefusedRef, StageResult
 from functions.core.model import (
     BatchId,
     DatabricksRunId,
@@ -111,10 +111,15 @@ def _completion(kind: RunKind, outcome: Outcome) -> CompletionEvent:
     pipeline = PipelineKey(f"flight_delay_{kind.value}")
     run_id = RunId(f"{pipeline}-20260301T120000Z-0123456789ab")
     is_completed = outcome is Outcome.COMPLETED
+    june = FileRef(url=f"{_BASE}/input/flights/new/2013-06.parquet", etag="0x8D83FACDC0C3402")
+    why = "input_refused: '2013-06.parquet' is no Parquet file (Parquet magic bytes not found in footer)"
+    refuses = outcome is Outcome.FAILED and kind is RunKind.SCORING
     scores = f"{_BASE}/scores/{pipeline}/batch=0123456789abcdef/model_version=7"
     reasons = {
         Outcome.COMPLETED: None,
-        Outcome.FAILED: "Databricks says TERMINATED/FAILED/RUN_EXECUTION_ERROR: the notebook raised",
+        Outcome.FAILED: why
+        if refuses
+        else "Databricks says TERMINATED/FAILED/RUN_EXECUTION_ERROR: the notebook raised",
         Outcome.CANCELLED: "Databricks says TERMINATED/CANCELED/USER_CANCELED",
         Outcome.TIMED_OUT: "Databricks says TERMINATED/TIMEDOUT/CANCELED",
         Outcome.SKIPPED: "Databricks says SKIPPED/MAX_CONCURRENT_RUNS_EXCEEDED",
@@ -130,7 +135,7 @@ def _completion(kind: RunKind, outcome: Outcome) -> CompletionEvent:
         token=IdempotencyToken("a" * 64),
         databricks_run_id=DatabricksRunId(500001),
         time=_NOON + timedelta(minutes=9),
-        announced_by="notebook" if is_completed else "control_plane",
+        announced_by="notebook" if is_completed or refuses else "control_plane",
         model=ModelRef(
             name="main.tidegate.flight_delay",
             version="7",
@@ -142,7 +147,7 @@ def _completion(kind: RunKind, outcome: Outcome) -> CompletionEvent:
             manifest_sha256="b" * 64,
             batch_id=BatchId("0123456789abcdef"),
             file_count=1,
-            files=(FileRef(url=f"{_BASE}/input/flights/new/2013-06.parquet", etag="0x8D83FACDC0C3402"),),
+            files=(june,),
         ),
         outputs=OutputsRef(
             scores_url=scores,
@@ -156,6 +161,9 @@ def _completion(kind: RunKind, outcome: Outcome) -> CompletionEvent:
         else None,
         stages=(StageResult(name=Stage.PUBLISH, outcome=StageOutcome.RAN, duration_s=1.5),) if is_completed else (),
         metrics={"auc": 0.74} if is_completed and kind is RunKind.TRAINING else {},
+        refused=RefusedRef(file_count=1, files=(RefusedFile(url=june.url, etag=june.etag, reason=why),))
+        if refuses
+        else None,
         traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     )
 

@@ -17,7 +17,7 @@ from functions.core.completion import MAX_EVENT_BYTES, CompletionEvent, completi
 from functions.core.dead_letters import MAX_DEAD_LETTER_BYTES, read_dead_letter
 from functions.core.errors import InvalidDocumentError, Problem
 from functions.core.held import HeldEvent
-from functions.core.lineage import FileRef, InputsRef, ModelRef, OutputsRef, StageResult
+from functions.core.lineage import FileRef, InputsRef, ModelRef, OutputsRef, RefusedFile, RefusedRef, StageResult
 from functions.core.listing import parse_blob_place
 from functions.core.manifest import InputManifest, ManifestFile, ManifestPointer, manifest_of, manifest_path
 from functions.core.model import (
@@ -299,6 +299,12 @@ def test_the_largest_lineage_stays_under_64_kb(character: str) -> None:
             outputs, scores_url=f"{BASE}/scores/" + "s" * 4000, manifest_url=f"{BASE}/scores/" + "m" * 4000
         ),
         metrics={f"metric_{index}": 0.1234567890123456 for index in range(40)},
+        refused=RefusedRef(
+            file_count=500,
+            files=tuple(
+                RefusedFile(url=f"{url}{index}", etag="0x8D" * 8, reason=character * 500) for index in range(20)
+            ),
+        ),
     )
 
     text = event.to_json()
@@ -309,6 +315,8 @@ def test_the_largest_lineage_stays_under_64_kb(character: str) -> None:
     assert CompletionEvent.from_json(text).to_json() == text
     assert len(document["data"]["inputs"]["files"]) == 6
     assert document["data"]["inputs"]["file_count"] == 1
+    assert document["data"]["refused"]["file_count"] == 500
+    assert len(document["data"]["refused"]["files"]) == 2
 
 
 def test_a_blobs_name_too_long_for_an_event_is_left_to_the_manifest() -> None:

@@ -1,16 +1,21 @@
 """Builds the event that announces how this attempt ended."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal
 
+from tidegate_mlops.errors import RefusedFile
 from tidegate_mlops.parameters import Parameters
 from tidegate_mlops.plan import StageResult
 
 __all__ = ["RunFacts", "completion_event", "completion_event_id"]
 
 _SCHEMA: Final = "urn:tidegate:schema:completion-event:1"
+_REFUSED_NAMED: Final = 20  # the schema's limits: an event may have 64 KB in all
+_REFUSED_REASON: Final = 300
+_REFUSED_BYTES: Final = 8000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +28,7 @@ class RunFacts:
     outputs: Mapping[str, object] | None
     stages: Sequence[StageResult]
     metrics: Mapping[str, float]
+    refused: Sequence[RefusedFile] = ()  # the input files that alone are to blame for a failure
 
 
 def completion_event_id(parameters: Parameters, outcome: Literal["completed", "failed"]) -> str:
@@ -65,9 +71,24 @@ def completion_event(
             "outputs": facts.outputs,
             "stages": [stage.to_json() for stage in facts.stages],
             "metrics": dict(facts.metrics),
+            "refused": _refused(facts.refused),
             "announced_by": "notebook",
         },
     }
     if traceparent:
         event["traceparent"] = traceparent
     return event
+
+
+def _refused(files: Sequence[RefusedFile]) -> dict[str, object] | None:
+    """Return the refused files as the event names them: all are counted, the first are named."""
+    if not files:
+        return None
+    named: list[dict[str, str]] = []
+    room = _REFUSED_BYTES
+    for file in files[:_REFUSED_NAMED]:
+        entry = {"url": file.url, "etag": file.etag, "reason": file.reason[:_REFUSED_REASON]}
+        room -= len(json.dumps(entry, ensure_ascii=False).encode(errors="replace"))
+        if room >= 0:
+            named.append(entry)
+    return {"file_count": len(files), "files": named}

@@ -14,6 +14,7 @@ RunError
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Final
 
 __all__ = [
@@ -24,20 +25,33 @@ __all__ = [
     "InvalidParametersError",
     "MissingPrerequisiteError",
     "ModelUnavailableError",
+    "RefusedFile",
     "RunError",
     "ScoreContractError",
     "StageOrderError",
     "SupersededError",
     "reason_of",
+    "refused_files_of",
 ]
 
+_CHANGES_TOLD: Final = 20
 _MAX_REASON: Final = 2000  # result and completion schemas allow no more per stage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedFile:
+    """An input file that cannot be read or used, whatever else is in its batch."""
+
+    url: str
+    etag: str  # the version in the manifest
+    reason: str
 
 
 class RunError(Exception):
     """A run cannot go on; trying the same again needs a new attempt."""
 
     code: ClassVar[str] = "run_failed"
+    refused: tuple[RefusedFile, ...] = ()  # the files that alone are to blame, as far as they are known
 
 
 class InvalidParametersError(RunError):
@@ -80,29 +94,42 @@ class InvalidManifestError(RunError):
 
 
 class SupersededError(RunError):
-    """An input file is no longer the version that the batch was made of."""
+    """An input file, or several, are no longer the versions that the batch was made of."""
 
     code = "superseded"
 
-    def __init__(self, url: str, expected_etag: str, found_etag: str | None) -> None:
-        super().__init__(url, expected_etag, found_etag)
+    def __init__(
+        self, url: str, expected_etag: str, found_etag: str | None, others: Sequence["SupersededError"] = ()
+    ) -> None:
+        super().__init__(url, expected_etag, found_etag, tuple(others))
         self.url = url
         self.expected_etag = expected_etag
         self.found_etag = found_etag
+        self.others = tuple(others)
+        itself = RefusedFile(url=url, etag=expected_etag, reason=f"{self.code}: {self.change}")
+        self.refused = (itself, *(file for other in self.others for file in other.refused))
 
     def __str__(self) -> str:
+        told = [self, *self.others][:_CHANGES_TOLD]
+        more = f"; and {len(self.others) + 1 - len(told)} more files" if len(told) <= len(self.others) else ""
+        return "; ".join(f"{one.url} {one.change}" for one in told) + more
+
+    @property
+    def change(self) -> str:
+        """What became of this one file."""
         found = "is gone" if self.found_etag is None else f"now has ETag {self.found_etag!r}"
-        return f"{self.url} {found}, the batch was made of ETag {self.expected_etag!r}"
+        return f"{found}, the batch was made of ETag {self.expected_etag!r}"
 
 
 class InputRefusedError(RunError):
-    """The input is not what the route promises; lists every reason."""
+    """The input is not what the route promises; lists every reason, and the files that alone are to blame."""
 
     code = "input_refused"
 
-    def __init__(self, reasons: Sequence[str]) -> None:
-        super().__init__(reasons)
+    def __init__(self, reasons: Sequence[str], files: Sequence[RefusedFile] = ()) -> None:
+        super().__init__(reasons, files)
         self.reasons = tuple(reasons)
+        self.refused = tuple(files)
 
     def __str__(self) -> str:
         return "; ".join(self.reasons)
@@ -143,3 +170,8 @@ def reason_of(error: BaseException) -> str:
     """Return what a completion event says about the error: its code, then its text, cut to what the schema allows."""
     code = error.code if isinstance(error, RunError) else f"unexpected_error: {type(error).__name__}"
     return f"{code}: {error}"[:_MAX_REASON]
+
+
+def refused_files_of(error: BaseException) -> tuple[RefusedFile, ...]:
+    """Return the input files that alone are to blame for the error; none if it is not about files, or nobody knows."""
+    return error.refused if isinstance(error, RunError) else ()

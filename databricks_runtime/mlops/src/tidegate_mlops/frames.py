@@ -1,11 +1,13 @@
 """Reads, checks, scores and writes rows with Spark; nothing here brings rows to the driver but `training_rows`."""
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Final
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -17,7 +19,7 @@ from tidegate_mlops.input_files import AcceptedFile
 from tidegate_mlops.ports import Model, ModelCode, PreparedData
 from tidegate_mlops.urls import BlobUrl
 
-__all__ = ["BAD_ROW_COLUMNS", "FEATURE_PREFIX", "Frames", "RowCounts", "ScoreStamp"]
+__all__ = ["BAD_ROW_COLUMNS", "FEATURE_PREFIX", "Frames", "RowCounts", "ScoreStamp", "unreadable_path"]
 
 SOURCE: Final = "source_file"
 REASON: Final = "reason"
@@ -25,6 +27,7 @@ ORIGINAL: Final = "original"
 BAD_ROW_COLUMNS: Final = (SOURCE, REASON, ORIGINAL)
 FEATURE_PREFIX: Final = "feature_"  # a feature and an input column may share a name
 MAX_TRAINING_ROWS: Final = 3_000_000
+_FAILED_READ: Final = re.compile(r"\[FAILED_READ_FILE[^\]]*\] [^\n]{0,40}? reading file ([^\s]+?)\.?(?:\s|$)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +93,13 @@ class Frames[P: PreparedData, M: Model]:
         rows = reasons.orderBy(F.desc("count"), REASON).limit(limit).collect()
         return [f"{row['count']} rows: {row[REASON]}" for row in rows]
 
+    def count_by_file(self, checked: BlobUrl) -> dict[str, RowCounts]:
+        """Return by the name of each file how many rows it had and how many were bad; after something went wrong."""
+        counts = (
+            self._parquet(checked).groupBy(SOURCE).agg(F.count(F.lit(1)).alias("rows"), F.count(REASON).alias("bad"))
+        )
+        return {row[SOURCE]: RowCounts(rows=row["rows"], bad=row["bad"]) for row in counts.toLocalIterator()}
+
     def write_features(self, checked: BlobUrl, model: M, target: BlobUrl) -> None:
         """Write key columns and features of every good row."""
         keys = {name: self.code.input_types(training=False)[name] for name in self.code.key_columns}
@@ -145,6 +155,16 @@ class Frames[P: PreparedData, M: Model]:
     def _write(self, rows: DataFrame, target: BlobUrl) -> None:
         writer = rows.write.mode("error").option("mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
         writer.parquet(self.place(target))
+
+
+def unreadable_path(error: BaseException) -> str | None:
+    """Return the path of the file that Spark says it could not read, or None if it says nothing of the kind.
+
+    Source: error condition FAILED_READ_FILE of Spark 4 and Databricks; what kind of exception carries it depends on
+    where it was raised, so its text decides.
+    """
+    found = _FAILED_READ.search(str(error))
+    return None if found is None else unquote(found.group(1))
 
 
 def _widened(rows: DataFrame) -> DataFrame:

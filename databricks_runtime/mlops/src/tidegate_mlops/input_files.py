@@ -9,8 +9,8 @@ from typing import Final
 import pyarrow as pa
 from pyarrow import parquet
 
-from tidegate_mlops.errors import InputRefusedError
-from tidegate_mlops.manifest import InputFile
+from tidegate_mlops.errors import InputRefusedError, RefusedFile, SupersededError
+from tidegate_mlops.manifest import InputFile, all_superseded
 from tidegate_mlops.ports import BlobFacts, BlobStore, Model, ModelCode, PreparedData
 from tidegate_mlops.urls import BlobUrl
 
@@ -34,19 +34,33 @@ class AcceptedFile:
 def accept_files[P: PreparedData, M: Model](
     store: BlobStore, files: Sequence[InputFile], code: ModelCode[P, M], *, training: bool
 ) -> tuple[AcceptedFile, ...]:
-    """Return the files with what their footers say; raises InputRefusedError with the reasons of every refused one."""
+    """Return the files with what their footers say; raises InputRefusedError with the reasons of every refused one.
+
+    A file that has changed meanwhile is one of them; if there are no others, SupersededError names those that have.
+    """
     accepted: list[AcceptedFile] = []
     reasons: list[str] = []
+    refused: list[RefusedFile] = []
+    changes: list[SupersededError] = []
     for file in files:
         try:
             accepted.append(_accept(store, file, code, training=training))
-        except InputRefusedError as refused:
-            reasons += refused.reasons
+        except InputRefusedError as error:
+            reasons += error.reasons
+            refused.append(
+                RefusedFile(url=str(file.url), etag=file.etag, reason=f"{error.code}: {'; '.join(error.reasons)}")
+            )
+        except SupersededError as error:
+            changes.append(error)
+    if changes and not reasons:
+        raise all_superseded(changes)
+    reasons += [str(change) for change in changes]
+    refused += [file for change in changes for file in change.refused]
     if not files:
         reasons.append("the input manifest lists no file")
     if reasons:
         more = [f"and {len(reasons) - _MAX_REASONS} more reasons"] if len(reasons) > _MAX_REASONS else []
-        raise InputRefusedError(reasons[:_MAX_REASONS] + more)
+        raise InputRefusedError(reasons[:_MAX_REASONS] + more, refused)
     return tuple(accepted)
 
 

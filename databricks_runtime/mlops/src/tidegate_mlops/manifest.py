@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, Self
@@ -12,7 +12,7 @@ from tidegate_mlops.parameters import Parameters
 from tidegate_mlops.ports import BlobStore
 from tidegate_mlops.urls import BlobUrl
 
-__all__ = ["InputFile", "InputManifest", "confirm_unchanged", "read_manifest"]
+__all__ = ["InputFile", "InputManifest", "all_superseded", "confirm_unchanged", "read_manifest"]
 
 _SCHEMA_VERSION: Final = 1
 _FILES_IN_SUMMARY: Final = 20  # the completion schema's limit; the manifest has them all
@@ -98,15 +98,24 @@ def read_manifest(store: BlobStore, parameters: Parameters) -> InputManifest:
 
 
 def confirm_unchanged(store: BlobStore, files: Iterable[InputFile]) -> None:
-    """Raise SupersededError if any file is not the version in the manifest.
+    """Raise SupersededError, which names every such file, if any is not the version in the manifest.
 
     Called before the files are read and again after: a file that changed in between was perhaps read half and half.
     """
 
-    def check(file: InputFile) -> None:
+    def change_of(file: InputFile) -> SupersededError | None:
         facts = store.facts(file.url)
-        if facts is None or facts.etag != file.etag:
-            raise SupersededError(str(file.url), file.etag, facts.etag if facts else None)
+        if facts is not None and facts.etag == file.etag:
+            return None
+        return SupersededError(str(file.url), file.etag, facts.etag if facts else None)
 
     with ThreadPoolExecutor(max_workers=_REQUESTS_AT_ONCE) as threads:
-        list(threads.map(check, files))
+        changes = [change for change in threads.map(change_of, files) if change is not None]
+    if changes:
+        raise all_superseded(changes)
+
+
+def all_superseded(changes: Sequence[SupersededError]) -> SupersededError:
+    """Return one error that names every file of several; a single one is returned as it is."""
+    first, *others = changes
+    return SupersededError(first.url, first.expected_etag, first.found_etag, others) if others else first

@@ -15,7 +15,7 @@ from tidegate_mlops.checkpoints import Checkpoints
 from tidegate_mlops.completion import RunFacts, completion_event, completion_event_id
 from tidegate_mlops.context import Findings, StageContext
 from tidegate_mlops.environment import Environment
-from tidegate_mlops.errors import InvalidEnvironmentError, StageOrderError, reason_of
+from tidegate_mlops.errors import InvalidEnvironmentError, RefusedFile, StageOrderError, reason_of, refused_files_of
 from tidegate_mlops.frames import Frames
 from tidegate_mlops.manifest import InputManifest, confirm_unchanged, read_manifest
 from tidegate_mlops.parameters import Parameters, TrainingParameters, parameter_names, parse_parameters
@@ -132,7 +132,7 @@ class Run[P: PreparedData, M: Model]:
             with self._telemetry.span("prepare"):
                 self._prepare()
         except Exception as error:
-            self._fail(None, reason_of(error))
+            self._fail(None, reason_of(error), refused_files_of(error))
             raise
 
     def stage(self, name: str) -> StageReport:
@@ -150,7 +150,7 @@ class Run[P: PreparedData, M: Model]:
         except Exception as error:
             reason = reason_of(error)
             self._record(stage, StageOutcome.FAILED, time.monotonic() - started, reason)
-            self._fail(stage, reason)
+            self._fail(stage, reason, refused_files_of(error))
             raise
         return self._record(stage, StageOutcome.RAN, time.monotonic() - started, summary)
 
@@ -244,7 +244,7 @@ class Run[P: PreparedData, M: Model]:
         figure, self._findings.figure = self._findings.figure, None
         return StageReport(result=result, figure=figure)
 
-    def _fail(self, stage: Stage | None, reason: str) -> None:
+    def _fail(self, stage: Stage | None, reason: str, refused: tuple[RefusedFile, ...]) -> None:
         """Announce the failure; what follows the failed stage is skipped by it, whatever its flag."""
         done = len(self._results)
         because = f"stage {stage.value!r} failed" if stage else "the run could not start"
@@ -254,9 +254,11 @@ class Run[P: PreparedData, M: Model]:
             why = because if is_enabled else _FLAG_IS_OFF
             self._results.append(StageResult(name=later, outcome=outcome, duration_s=0.0, reason=why))
         self._findings.outputs = None  # what may have been published before is not this attempt's success
-        self._end("failed", reason)
+        self._end("failed", reason, refused)
 
-    def _end(self, outcome: Literal["completed", "failed"], reason: str | None) -> None:
+    def _end(
+        self, outcome: Literal["completed", "failed"], reason: str | None, refused: tuple[RefusedFile, ...] = ()
+    ) -> None:
         """Close the experiment run, publish the event, send the telemetry: each whether or not the others work."""
         self._stages = None
         if self._experiment_run is not None:
@@ -279,6 +281,7 @@ class Run[P: PreparedData, M: Model]:
                 outputs=self._findings.outputs,
                 stages=[replace(result) for result in self._results],
                 metrics=self._findings.metrics,
+                refused=refused,
             ),
             outcome=outcome,
             reason=reason,

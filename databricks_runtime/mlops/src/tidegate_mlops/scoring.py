@@ -1,5 +1,6 @@
 """Runs the stages of a scoring job: input gate, features, scores, and their publication."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,10 +8,10 @@ from typing import Final
 
 from tidegate_mlops.checkpoints import Checkpoint
 from tidegate_mlops.context import StageContext
-from tidegate_mlops.errors import InputRefusedError, ScoreContractError
-from tidegate_mlops.frames import ScoreStamp
+from tidegate_mlops.errors import InputRefusedError, RefusedFile, ScoreContractError
+from tidegate_mlops.frames import RowCounts, ScoreStamp, unreadable_path
 from tidegate_mlops.input_files import accept_files, columns_of, count_rows
-from tidegate_mlops.manifest import confirm_unchanged
+from tidegate_mlops.manifest import InputFile, confirm_unchanged
 from tidegate_mlops.parameters import ScoringParameters
 from tidegate_mlops.plan import Stage
 from tidegate_mlops.ports import BlobFacts, Model, PreparedData, RegisteredModel
@@ -57,7 +58,15 @@ class ScoringStages[P: PreparedData, M: Model]:
         files = accept_files(context.store, context.manifest.files, context.code, training=False)
         rows_in = sum(file.rows for file in files)
         target = context.checkpoints.folder(Stage.VALIDATION)
-        counts = context.frames.write_checked(files, target)
+        try:
+            counts = context.frames.write_checked(files, target)
+        except Exception as error:
+            # Spark stumbles over a file that changed under it, or whose footer is whole and whose pages are not.
+            confirm_unchanged(context.store, context.manifest.files)
+            if (unreadable := _file_at(unreadable_path(error), context.manifest.files)) is not None:
+                reason = f"{unreadable.url.name!r} cannot be read beyond its footer"
+                raise InputRefusedError([reason], [_refused(unreadable, reason)]) from error
+            raise
         confirm_unchanged(context.store, context.manifest.files)
         if counts.rows != rows_in:
             raise InputRefusedError([f"the files' footers promise {rows_in} rows, but {counts.rows} could be read"])
@@ -65,7 +74,8 @@ class ScoringStages[P: PreparedData, M: Model]:
         if counts.bad and (counts.bad == counts.rows or counts.bad > allowed * counts.rows):
             shown = context.frames.commonest_reasons(target, _REASONS_SHOWN)
             raise InputRefusedError(
-                [f"{counts.bad} of {counts.rows} rows are bad, at most {allowed:.0%} may be", *shown]
+                [f"{counts.bad} of {counts.rows} rows are bad, at most {allowed:.0%} may be", *shown],
+                _of_too_many_bad_rows(context.frames.count_by_file(target), context.manifest.files, allowed=allowed),
             )
         facts = {"rows_in": counts.rows, "rows_quarantined": counts.bad}
         context.checkpoints.save(Stage.VALIDATION, facts)
@@ -176,3 +186,32 @@ class ScoringStages[P: PreparedData, M: Model]:
 def _parquet_files(files: Sequence[BlobFacts]) -> list[BlobFacts]:
     """Return the data files among what a writer leaves: commit protocols write files of their own beside them."""
     return [file for file in files if file.url.name.endswith(".parquet")]
+
+
+def _file_at(path: str | None, files: Sequence[InputFile]) -> InputFile | None:
+    """Return the one file that Spark means by a path, if there is exactly one."""
+    found = [file for file in files if path is not None and f"/{path}".endswith(f"/{file.url.path}")]
+    return found[0] if len(found) == 1 else None
+
+
+def _of_too_many_bad_rows(
+    counts: Mapping[str, RowCounts], files: Sequence[InputFile], *, allowed: float
+) -> list[RefusedFile]:
+    """Return the files more of whose rows are bad than may be; without them the others are within what may be.
+
+    Rows say their file's name only, so names that several files share accuse none of them.
+    """
+    names = Counter(file.url.name for file in files)
+    refused: list[RefusedFile] = []
+    for file in files:
+        count = counts.get(file.url.name)
+        if count is None or names[file.url.name] > 1 or not count.bad:
+            continue
+        if count.bad == count.rows or count.bad > allowed * count.rows:
+            reason = f"{count.bad} of {count.rows} rows of {file.url.name!r} are bad, at most {allowed:.0%} may be"
+            refused.append(_refused(file, reason))
+    return refused
+
+
+def _refused(file: InputFile, reason: str) -> RefusedFile:
+    return RefusedFile(url=str(file.url), etag=file.etag, reason=f"{InputRefusedError.code}: {reason}")
