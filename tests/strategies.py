@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from functions.core.completion import CompletionEvent
 from functions.core.held import BUDGET_REASONS, HeldEvent
 from functions.core.ledger import Arrival, Attempt, Cause, CauseKind, Change, Run
-from functions.core.lineage import FileRef, InputsRef, ModelRef, OutputsRef, StageResult
+from functions.core.lineage import FileRef, InputsRef, ModelRef, OutputsRef, RefusedFile, RefusedRef, StageResult
 from functions.core.manifest import ManifestFile, ManifestPointer, manifest_of
 from functions.core.model import (
     ArrivalId,
@@ -138,6 +138,13 @@ inputs = st.builds(
     file_count=st.integers(0, 50_000),
     files=st.lists(st.builds(FileRef, url=blob_urls, etag=etags), max_size=3).map(tuple),
 )
+refusals = st.builds(
+    RefusedRef,
+    file_count=st.integers(1, 50_000),
+    files=st.lists(
+        st.builds(RefusedFile, url=blob_urls, etag=etags, reason=texts.map(lambda text: text[:100])), max_size=3
+    ).map(tuple),
+)
 counts = st.integers(0, 10**9)
 outputs = st.builds(
     OutputsRef,
@@ -169,6 +176,7 @@ def completion_events(**fixed: Any) -> st.SearchStrategy[CompletionEvent]:
         "outputs": st.none() | outputs,
         "stages": st.lists(stage_results, max_size=3).map(tuple),
         "metrics": st.dictionaries(texts, st.floats(-1e12, 1e12), max_size=3),
+        "refused": st.none() | refusals,
         "traceparent": st.just("") | traceparents,
     }
     return st.builds(CompletionEvent, **(fields | fixed))
@@ -263,6 +271,7 @@ def runs(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Run:
     state = draw(st.sampled_from(RunState))
     run_id: RunId = draw(run_ids)
     maybe_instants = st.none() | instants
+    outcome = draw(st.sampled_from(Outcome)) if state is RunState.ENDED else None
     return Run(
         id=run_id,
         pipeline=PipelineKey(run_id.split("-", 1)[0]),
@@ -292,7 +301,8 @@ def runs(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Run:
         token=draw(st.none() | tokens),
         databricks_run_id=draw(st.none() | databricks_run_ids),
         run_page_url=draw(texts),
-        outcome=draw(st.sampled_from(Outcome)) if state is RunState.ENDED else None,
+        outcome=outcome,
+        release_owed=outcome is Outcome.FAILED and draw(st.booleans()),
         reason=draw(st.none() | texts),
         completion=draw(st.none() | completion_events()),
         published_at=draw(maybe_instants),

@@ -78,6 +78,7 @@ class RunRule(StrEnum):
     CANCEL_BEFORE_TOKEN = "CancelBeforeToken"  # what is to be cancelled is not sent any more  # noqa: S105
     CANCEL_IS_FINAL = "CancelIsFinal"  # after an attempt that is to be cancelled none follows by itself
     REPAIR_WHAT_RAN = "RepairWhatRan"  # only an ended attempt that Databricks ran can be repaired
+    RELEASE_BEFORE_RETRY = "ReleaseBeforeRetry"  # files that go on without the run have left before its next attempt
     REPORT_THEN_END = "ReportThenEnd"  # a reported attempt ends before its next begins
     END_BEFORE_PUBLISHING = "EndBeforePublishing"  # only what has ended can be announced
 
@@ -192,6 +193,13 @@ class Arrival:
             raise self._refuse("failed")
         return self._settle(ArrivalState.FAILED, at, reason)
 
+    def blame(self, run_id: RunId, at: datetime, reason: str) -> "Arrival":
+        """Return the arrival failed for what is wrong with itself; one that has failed already learns the reason."""
+        failed = self.mark_failed(run_id, at, reason)
+        return (
+            failed if failed.reason == reason else replace(failed, reason=reason, updated_at=max(at, self.updated_at))
+        )
+
     def _settle(self, state: ArrivalState, at: datetime, reason: str | None) -> "Arrival":
         return self if self.state is state else self._become(state, at, note=reason or "", reason=reason)
 
@@ -275,6 +283,7 @@ class Run:
     reason: str | None = None
     completion: CompletionEvent | None = None  # of the current attempt: reported by the notebook, or made by us
     published_at: datetime | None = None  # when the topic had taken `completion`
+    release_owed: bool = False  # files that were not to blame for its failure are still to be held again
     stall: StalledEvent | None = None  # of the current attempt, in the outbox until `stall_published_at`
     stall_published_at: datetime | None = None
     cancel_wanted_at: datetime | None = None  # when a person first asked for the current attempt's end
@@ -292,6 +301,8 @@ class Run:
             raise ValueError(f"a run's row keeps at most {ARRIVALS_KEPT} arrival ids, got {len(self.arrivals)}")
         if (self.state is RunState.ENDED) != (self.outcome is not None):
             raise ValueError(f"a run that is {self.state.value} has outcome {self.outcome!r}")
+        if self.release_owed and self.outcome is not Outcome.FAILED:
+            raise ValueError(f"only a run that has failed sets files free, not one that is {self.state.value}")
         if self.kind is RunKind.SCORING and not self.model_version:
             raise ValueError("a scoring run needs a pinned model version")
 
@@ -302,8 +313,9 @@ class Run:
 
     @property
     def is_story_over(self) -> bool:
-        """Whether nothing is left to do: it ended and its events were published."""
-        return self.state is RunState.ENDED and self.published_at is not None and not self.owes_stall
+        """Whether nothing is left to do: it ended, its events were published, and its good files are held again."""
+        is_told = self.published_at is not None and not self.owes_stall
+        return self.state is RunState.ENDED and is_told and not self.release_owed
 
     @property
     def owes_stall(self) -> bool:

@@ -19,7 +19,10 @@ __all__ = [
     "begin_next_attempt",
     "begin_repair",
     "end_run",
+    "is_news_of_the_end",
+    "learn_of_refusals",
     "mark_published",
+    "mark_released",
     "mark_stall_published",
     "mark_stalled",
     "persist_token",
@@ -101,8 +104,10 @@ def record_report(run: Run, event: CompletionEvent, at: datetime) -> Run:
     )
 
 
-def end_run(run: Run, completion: CompletionEvent, at: datetime, *, reason: str | None = None) -> Run:
-    """Return the run ended, its completion event in the outbox in the same write.
+def end_run(
+    run: Run, completion: CompletionEvent, at: datetime, *, reason: str | None = None, release_owed: bool = False
+) -> Run:
+    """Return the run ended, its completion event in the outbox in the same write, and what it owes to its good files.
 
     If the notebook reported this very outcome, its own event stays: it is published already and says more.
     If it reported another one (it said completed, but the outputs do not prove it), ours says what is true.
@@ -128,7 +133,30 @@ def end_run(run: Run, completion: CompletionEvent, at: datetime, *, reason: str 
         completion=run.completion if is_reported else completion,
         published_at=run.published_at if not is_reported else at,
         finished_at=at,
+        release_owed=release_owed,
     )
+
+
+def is_news_of_the_end(run: Run, event: CompletionEvent) -> bool:
+    """Return whether a notebook's report says which files are to blame for an end that we know without that."""
+    is_same_end = run.state is RunState.ENDED and run.outcome is event.outcome
+    is_its_own = (event.run_id, event.attempt, event.token) == (run.id, run.attempt, run.token)
+    knows_none = run.completion is None or run.completion.refused is None
+    return is_same_end and is_its_own and knows_none and event.refused is not None
+
+
+def learn_of_refusals(run: Run, event: CompletionEvent, at: datetime) -> Run:
+    """Return the ended run with its notebook's own event, which says more than ours, owing its good files a release."""
+    if not is_news_of_the_end(run, event):
+        return run
+    return replace(run, completion=event, release_owed=True, updated_at=max(at, run.updated_at))
+
+
+def mark_released(run: Run, attempt: int, at: datetime) -> Run:
+    """Return the run whose good files are held again; that of another attempt changes nothing."""
+    if not run.release_owed or run.attempt != attempt:
+        return run
+    return replace(run, release_owed=False, updated_at=max(at, run.updated_at))
 
 
 def mark_published(run: Run, at: datetime) -> Run:
@@ -211,6 +239,8 @@ def begin_next_attempt(run: Run, at: datetime, *, after: int, reason: str) -> Ru
             raise _refused(RunRule.REJECT_RETRY_OF_SUCCESS, run, f"attempt {run.attempt + 1}")
         if run.published_at is None:
             raise _refused(RunRule.PUBLISH_BEFORE_RETRY, run, f"attempt {run.attempt + 1}")
+        if run.release_owed:
+            raise _refused(RunRule.RELEASE_BEFORE_RETRY, run, f"attempt {run.attempt + 1}")
     over = Attempt(
         number=run.attempt,
         token=run.token,

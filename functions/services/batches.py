@@ -285,8 +285,8 @@ def _go_again_if_replayed(plane: ControlPlane, entry: Entry[Run], first: Arrival
     is marked failed, not assigned, and nobody asked for anything.
     """
     run = entry.value
-    if run.state is not RunState.ENDED or run.outcome is Outcome.COMPLETED:
-        return None
+    if run.state is not RunState.ENDED or run.outcome is Outcome.COMPLETED or run.release_owed:
+        return None  # what is owed is assigned still, and nobody replayed it
     current = plane.ledger.get_arrival(first.blob)
     if current is None or current.value.state is not ArrivalState.ASSIGNED or current.value.run_id != run.id:
         return None

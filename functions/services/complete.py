@@ -12,6 +12,7 @@ from functions.core.run_transitions import record_report
 from functions.core.stalled import StalledEvent
 from functions.core.work import WorkItem, WorkKind
 from functions.services.changes import change_run, read_run
+from functions.services.freeing import learn_who_is_to_blame
 from functions.services.plane import ControlPlane
 from functions.services.signals import receive_signal
 
@@ -61,7 +62,10 @@ def _record(plane: ControlPlane, event: CompletionEvent) -> str:
     except IllegalTransitionError as error:
         # A late report of an attempt that is over, or one that contradicts what was proven: it changes nothing.
         return f"ignored: {error}"
+    entry = learn_who_is_to_blame(plane, entry, event)
     run = entry.value
+    if run.release_owed:
+        return "it names the files that are to blame; the others are held again"
     if run.state is not RunState.REPORTED:
         return f"the run is {run.state.value} already"
     # A crash before this line: the event is delivered again, and the repeated transition changes nothing.

@@ -10,15 +10,17 @@ from functions.core.databricks_states import RunStatus, Verdict, status_of
 from functions.core.endings import End, GoAgain, KeepWaiting, announce, judge, say
 from functions.core.errors import InvalidDocumentError, NotFoundError
 from functions.core.freezing import must_publish_scores, parameters_of
-from functions.core.ledger import Arrival, Run
+from functions.core.ledger import Run
 from functions.core.manifest import InputManifest
-from functions.core.model import ArrivalState, Outcome, PipelineKey, RunKind, RunState
+from functions.core.model import Outcome, PipelineKey, RunKind, RunState
 from functions.core.run_transitions import begin_next_attempt, end_run, record_submitted
 from functions.core.scores import ScoresManifest
 from functions.core.work import WorkItem, WorkKind
 from functions.ports import Entry
 from functions.services.alerting import raise_alert
-from functions.services.changes import change_arrivals, change_run, read_run
+from functions.services.changes import change_run, read_run
+from functions.services.freeing import free_the_others
+from functions.services.marking import mark_arrivals, read_manifest_of
 from functions.services.outbox import publish_outbox
 from functions.services.plane import ControlPlane, Done, Progress, Wait
 from functions.services.turnstile import leave_seat
@@ -30,6 +32,7 @@ _CONFIRM_S: Final = 2.0  # a notebook that has reported is at its last cell
 _CANCELLED_S: Final = 5.0
 _WATCH_S: Final = 30.0
 _NEXT_ATTEMPT_S: Final = 15.0
+_FREE_MORE_S: Final = 1.0
 
 
 def settle_run(plane: ControlPlane, entry: Entry[Run]) -> Progress:
@@ -126,10 +129,7 @@ def skip_run(plane: ControlPlane, entry: Entry[Run], reason: str) -> Progress:
 
 def _give_up(plane: ControlPlane, entry: Entry[Run], outcome: Outcome, reason: str) -> Progress:
     run = entry.value
-    try:
-        manifest = None if run.manifest is None else plane.manifests.read(run.manifest)
-    except (NotFoundError, InvalidDocumentError):
-        manifest = None  # a run must not stay open for ever because its manifest was lost
+    manifest = read_manifest_of(plane, run)  # a run must not stay open for ever because it was lost
     event = announce(run, outcome, reason, now=plane.clock.now(), manifest=manifest)
     return _end(plane, entry, event, manifest, scores=None)
 
@@ -146,39 +146,23 @@ def _end(
 
     Arrivals first: the run's own write may take it out of the index of open runs, and then nobody would come back
     for them. Then the run with its event, in one write. Then its seat, which must not wait for Event Grid. Then the
-    topic, then the note that the topic has it.
+    topic, then the note that the topic has it. Last the files that go on without it, which its row owes until then.
     """
     if event.outcome is Outcome.COMPLETED and event.outputs is None and scores is not None:
         event = replace(event, outputs=scores.outputs(entry.value.output_url))
     entry = read_run(plane.ledger, event.run_id)  # we may have slept since it was read, long enough for a next attempt
     if entry.value.attempt != event.attempt or entry.value.outcome not in {None, event.outcome}:
         return Done(what="another worker has seen to its end")
-    _mark_arrivals(plane, entry.value, event, manifest)
-    entry = change_run(plane.ledger, entry, lambda run: end_run(run, event, plane.clock.now()))
+    release_owed = mark_arrivals(plane, entry.value, event, manifest)
+    entry = change_run(
+        plane.ledger, entry, lambda run: end_run(run, event, plane.clock.now(), release_owed=release_owed)
+    )
     next_in_queue = leave_seat(plane, entry.value, attempt=event.attempt)
-    entry = publish_outbox(plane, entry)
+    entry = free_the_others(plane, publish_outbox(plane, entry))
     _wake_those_who_waited(plane, entry.value, next_in_queue)
+    if entry.value.release_owed:
+        return Wait(why="more of its files are to be held again", seconds=_FREE_MORE_S)
     return Done(what=f"ended: {event.outcome.value}")
-
-
-def _mark_arrivals(plane: ControlPlane, run: Run, event: CompletionEvent, manifest: InputManifest | None) -> None:
-    if run.arrival_count == 0:
-        return
-    now, reason = plane.clock.now(), event.reason or event.outcome.value
-
-    def mark(arrival: Arrival) -> Arrival:
-        if arrival.run_id != run.id or arrival.state not in {ArrivalState.ASSIGNED, ArrivalState.FAILED}:
-            return arrival  # marked by an earlier repeat, or gone to another run on a person's word
-        if event.outcome is Outcome.COMPLETED:
-            # Failed is what a worker may say that has slept since an earlier attempt: this one has scored it.
-            return arrival.mark_scored(run.id, now)
-        return arrival.mark_failed(run.id, now, reason)
-
-    if manifest is not None:
-        blobs = [file.blob for file in manifest.files if file.arrival_id is not None]
-    else:  # it was lost
-        blobs = list(plane.ledger.arrivals_of_run(run))
-    change_arrivals(plane.ledger, blobs, mark)
 
 
 def fail_leftovers(plane: ControlPlane, run: Run) -> None:
@@ -188,11 +172,7 @@ def fail_leftovers(plane: ControlPlane, run: Run) -> None:
     """
     if run.attempt == 1 or run.completion is None or run.outcome is Outcome.COMPLETED:
         return  # a first attempt takes nothing back, and what completed has scored its arrivals
-    try:
-        manifest = None if run.manifest is None else plane.manifests.read(run.manifest)
-    except (NotFoundError, InvalidDocumentError):
-        manifest = None
-    _mark_arrivals(plane, run, run.completion, manifest)
+    mark_arrivals(plane, run, run.completion, read_manifest_of(plane, run), may_split=False)
 
 
 def _wake_those_who_waited(plane: ControlPlane, run: Run, next_in_queue: PipelineKey | None) -> None:

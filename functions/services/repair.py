@@ -8,6 +8,7 @@ from functions.core.run_transitions import begin_repair
 from functions.services.acted import Acted
 from functions.services.changes import change_run, read_run
 from functions.services.decided_runs import queue_run
+from functions.services.freeing import free_the_others
 from functions.services.outbox import publish_outbox
 from functions.services.plane import ControlPlane
 
@@ -43,7 +44,7 @@ def repair_run(plane: ControlPlane, run_id: RunId, actor: Actor) -> Acted:
         raise IllegalTransitionError(
             RunRule.REPAIR_WHAT_RAN, run.id, f"unknown to Databricks ({error})", "repaired; retry it instead"
         ) from error
-    entry = publish_outbox(plane, entry)
+    entry = free_the_others(plane, publish_outbox(plane, entry))
     attempt = entry.value.attempt
     entry = change_run(
         plane.ledger,

@@ -6,6 +6,7 @@ from functions.core.run_transitions import begin_next_attempt
 from functions.services.acted import Acted
 from functions.services.changes import change_run, read_run
 from functions.services.decided_runs import queue_run
+from functions.services.freeing import free_the_others
 from functions.services.outbox import publish_outbox
 from functions.services.plane import ControlPlane
 
@@ -29,7 +30,7 @@ def retry_run(plane: ControlPlane, run_id: RunId, actor: Actor, *, note: str | N
             did=("had the dispatcher look at it",),
             did_not=(f"began no attempt: attempt {run.attempt} has not ended, it is {run.state.value}",),
         )
-    entry = publish_outbox(plane, entry)
+    entry = free_the_others(plane, publish_outbox(plane, entry))
     attempt = entry.value.attempt
     entry = change_run(
         plane.ledger,

@@ -26,6 +26,7 @@ from functions.core.turnstile import Refusal
 from functions.ports import Entry
 from functions.services.changes import change_arrivals, change_run, read_run
 from functions.services.ending import fail_leftovers, fail_run, settle_run, skip_run
+from functions.services.freeing import free_the_others
 from functions.services.outbox import publish_outbox
 from functions.services.plane import ControlPlane, Done, Progress, Wait
 from functions.services.situations import active_runs, count_waiting_runs
@@ -53,7 +54,10 @@ def advance_run(plane: ControlPlane, entry: Entry[Run]) -> Progress:
     if entry.value.state is RunState.SUBMITTING:
         return _submit(plane, entry)
     if entry.value.state is RunState.ENDED:
-        fail_leftovers(plane, publish_outbox(plane, entry).value)
+        entry = free_the_others(plane, publish_outbox(plane, entry))
+        if entry.value.release_owed:
+            return Wait(why="more of its files are to be held again", seconds=_ROOM_IS_MADE_S)
+        fail_leftovers(plane, entry.value)
         return Done(what="it has ended")
     return settle_run(plane, entry)
 

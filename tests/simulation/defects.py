@@ -9,7 +9,7 @@ from unittest import mock
 from functions.adapters import arrival_tables
 from functions.adapters.arrival_tables import ArrivalTables
 from functions.adapters.table_ledger import TableLedger
-from functions.core import completion, databricks_states, decisions, endings, freezing
+from functions.core import completion, databricks_states, decisions, endings, freezing, splitting
 from functions.core.databricks_states import Verdict
 from functions.core.errors import MlopsError
 from functions.core.ledger import Arrival, Run
@@ -19,7 +19,18 @@ from functions.core.run_transitions import end_run, mark_published
 from functions.core.tokens import digest
 from functions.core.turnstile import Turnstile
 from functions.ports import Entry
-from functions.services import arrive, batches, complete, consignments, ending, outbox, retry, submission
+from functions.services import (
+    arrive,
+    batches,
+    complete,
+    consignments,
+    ending,
+    freeing,
+    marking,
+    outbox,
+    retry,
+    submission,
+)
 from functions.services.changes import change_run
 from functions.services.plane import Progress, Wait
 from tests.simulation.host import Host
@@ -195,7 +206,38 @@ def _reopen_a_closed_batch() -> list[Break]:
 
 def _forget_arrivals_at_the_end() -> list[Break]:
     """A run ends, and what it read is not told."""
-    return [(ending, "_mark_arrivals", lambda _: lambda *_: None)]
+    return [(ending, "mark_arrivals", lambda _: lambda *_, **__: None)]
+
+
+def _fail_the_good_with_the_bad() -> list[Break]:
+    """One file that nobody can read fails every file of its batch."""
+    return [(marking, "is_split", lambda _: lambda *_, **__: False)]
+
+
+def _forget_who_goes_on() -> list[Break]:
+    """The files that are not to blame are left to the run that has ended."""
+    return [(ending, "mark_arrivals", lambda original: lambda *told, **how: bool(original(*told, **how) and False))]
+
+
+def _free_before_the_end() -> list[Break]:
+    """The files that are not to blame are held again while their run is still alive."""
+
+    def early(original: Callable[..., bool]) -> object:
+        def mark(plane: Any, run: Run, event: completion.CompletionEvent, manifest: Any, **how: Any) -> bool:
+            is_split = original(plane, run, event, manifest, **how)
+            blobs = marking.arrivals_of(plane, run, manifest) if is_split else []
+            for blob in blobs:
+                freeing._free(plane, run, blob, splitting.refused_arrivals(event, blobs))
+            return is_split
+
+        return mark
+
+    return [(ending, "mark_arrivals", early)]
+
+
+def _ignore_late_refusals() -> list[Break]:
+    """What a notebook says of its files after its run has ended for us is not heard."""
+    return [(complete, "learn_who_is_to_blame", lambda _: lambda plane, entry, event: entry)]
 
 
 def _end_the_run_before_its_arrivals() -> list[Break]:
@@ -320,6 +362,10 @@ DEFECTS: Final[Mapping[str, Callable[[], list[Break]]]] = {
         _drop_the_outbox,
         _reopen_a_closed_batch,
         _forget_arrivals_at_the_end,
+        _fail_the_good_with_the_bad,
+        _forget_who_goes_on,
+        _free_before_the_end,
+        _ignore_late_refusals,
         _end_the_run_before_its_arrivals,
         _release_what_a_rival_has,
         _never_release,

@@ -12,6 +12,7 @@ from functions.core.ledger_rows import arrival_from_row
 from functions.core.manifest import InputManifest
 from functions.core.model import ArrivalState, Outcome, RunState
 from functions.core.pipelines import ConcurrencyPolicy
+from functions.core.splitting import MOST_RELEASES, refused_arrivals
 from functions.core.tokens import arrival_id_of
 from tests.simulation.notebooks import Notebooks
 from tests.simulation.outside import Outside, Sent, name_of
@@ -44,6 +45,7 @@ class Rest:
         self.i7_the_unknown_was_told()
         self.i6_everything_converged()
         self.i6_arrivals_and_runs_agree()
+        self.i6_the_good_go_on_without_the_bad()
 
     def i1_every_delivered_event_has_one_entry(self) -> None:
         """Each version of each blob is one row, however often its event came; and there are no rows beside."""
@@ -175,14 +177,39 @@ class Rest:
         if sent.pipeline is None:
             yield ArrivalState.IGNORED
             return
-        yield ArrivalState.SCORED
+        if not sent.is_unreadable:
+            yield ArrivalState.SCORED
         if not self._outside.newest(sent.blob):
             yield ArrivalState.SUPERSEDED
         policy = self._world.pipelines.get(sent.pipeline).concurrency.policy
         if policy is ConcurrencyPolicy.DROP:
             yield ArrivalState.IGNORED
-        if not self._is_calm or policy is ConcurrencyPolicy.SUPERSEDE:
+        is_freed_too_often = len(_releases(self.arrivals[arrival_id_of(sent.blob)])) >= MOST_RELEASES
+        is_bad = sent.is_unreadable or is_freed_too_often
+        if not self._is_calm or policy is ConcurrencyPolicy.SUPERSEDE or is_bad:
             yield ArrivalState.FAILED
+
+    def i6_the_good_go_on_without_the_bad(self) -> None:
+        """No arrival has failed in a run that blames other files alone, unless it was in such runs too often."""
+        name = "I6 a crash anywhere converges to the result without the crash"
+        for arrival in self.arrivals.values():
+            run = self.runs.get(arrival.run_id) if arrival.run_id is not None else None
+            event = None if run is None else run.completion
+            if run is None or event is None or event.refused is None or run.outcome is not Outcome.FAILED:
+                continue
+            if self._world.pipelines.get(run.pipeline).concurrency.policy is ConcurrencyPolicy.SUPERSEDE:
+                continue
+            blamed = refused_arrivals(event, [arrival.blob])
+            is_alone = run.arrival_count <= 1 or not any(
+                refused_arrivals(event, [other.blob]) for other in self.arrivals.values() if other.run_id == run.id
+            )
+            is_innocent = arrival.state is ArrivalState.FAILED and not blamed and not is_alone
+            if is_innocent and len(_releases(arrival)) < MOST_RELEASES:
+                message = f"{arrival.blob.path} {arrival.blob.etag} has failed with run {run.id}, which blames others"
+                raise Violation(name, arrival.id, message)
+        for arrival in self.arrivals.values():
+            if len(_releases(arrival)) > MOST_RELEASES:
+                raise Violation(name, arrival.id, f"{arrival.blob.path} was set free {len(_releases(arrival))} times")
 
     def _arrivals_of(self, run: Run) -> frozenset[str]:
         data = None if run.manifest is None else self._world.manifests.blobs.get(run.manifest.url)
@@ -197,6 +224,12 @@ class Rest:
 
     def _marks(self) -> Iterator[tuple[tuple[str, str], tuple[dict[str, str | int | bool], str]]]:
         yield from self._world.tables.rows["marks"].items()
+
+
+def _releases(arrival: Arrival) -> list[str]:
+    """Return the attempts that set the arrival free because of other files."""
+    notes = [change.note for change in arrival.history if change.state == ArrivalState.HELD.value]
+    return [note for note in notes if note.endswith("failed because of other files")]
 
 
 def unfinished(world: World, messages: int) -> Violation | None:

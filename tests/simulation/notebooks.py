@@ -6,8 +6,10 @@ from enum import StrEnum
 from typing import Final
 
 from functions.core.databricks_states import status_of
-from functions.core.lineage import OutputsRef
+from functions.core.lineage import OutputsRef, RefusedFile, RefusedRef
+from functions.core.manifest import InputManifest, ManifestFile
 from functions.core.model import DatabricksJobId, DatabricksRunId, IdempotencyToken, JobKey, Outcome
+from functions.core.tokens import arrival_id_of
 from tests.simulation.host import Host
 from tests.simulation.outside import Outside
 from tests.support.control_plane import MODEL, World
@@ -67,6 +69,7 @@ class Fate(StrEnum):
     REPORT = "reports success and is not over"
     END_WELL = "ends well without another word"
     RAISE = "raises, reports it, fails"
+    REFUSE = "calls one file unreadable that is not, fails"
     DIE = "is killed before it could publish or report"
     LOSE_CLUSTER = "loses its cluster"
     BE_SKIPPED = "is skipped"
@@ -158,6 +161,9 @@ class Notebooks:
                 self._suffer(run, fate)
 
     def _work(self, run: DatabricksRun, fate: Fate) -> None:
+        if unreadable := self._unreadable_in(run):
+            self._refuse(run, unreadable)  # its report always comes through: what is lost has a fate of its own
+            return
         self._publish(run)
         if fate in {Fate.WORK, Fate.WORK_REPORTING_TWICE, Fate.REPORT_THEN_DIE}:
             self._report(run, Outcome.COMPLETED, copies=2 if fate is Fate.WORK_REPORTING_TWICE else 1)
@@ -170,8 +176,30 @@ class Notebooks:
         else:
             self._end(run, "TERMINATED", "SUCCESS", "SUCCESS", Truth.SUCCEEDED)
 
+    def _refuse(self, run: DatabricksRun, files: list[ManifestFile]) -> None:
+        """Report that these files are to blame, the first of them at least, and fail."""
+        refused = RefusedRef(
+            file_count=len(files),
+            files=tuple(
+                RefusedFile(url=file.blob.url, etag=file.blob.etag, reason="no Parquet file") for file in files
+            ),
+        )
+        self._report(run, Outcome.FAILED, refused=refused if files else None)
+        self._end(run, "TERMINATED", "FAILED", "RUN_EXECUTION_ERROR", Truth.FAILED)
+
+    def _files_of(self, run: DatabricksRun) -> list[ManifestFile]:
+        data = self._world.manifests.blobs.get(run.parameters["manifest_url"])
+        return [] if data is None else [*InputManifest.from_bytes(data).files]
+
+    def _unreadable_in(self, run: DatabricksRun) -> list[ManifestFile]:
+        if run.parameters["kind"] != "scoring":
+            return []
+        return [file for file in self._files_of(run) if arrival_id_of(file.blob) in self._outside.unreadable]
+
     def _suffer(self, run: DatabricksRun, fate: Fate) -> None:
         match fate:
+            case Fate.REFUSE:
+                self._refuse(run, self._files_of(run)[:1])
             case Fate.END_WELL:
                 self._end(run, "TERMINATED", "SUCCESS", "SUCCESS", Truth.SUCCEEDED)
             case Fate.DIE:
@@ -198,6 +226,8 @@ class Notebooks:
             return
         if self._world.manifests.blobs.get(run.parameters["manifest_url"]) is None:
             return  # a notebook cannot score files that nobody lists
+        if self._unreadable_in(run):
+            return
         self._world.publish_scores(run, **changes)
         if not changes:
             self.proven.add(url)
@@ -205,11 +235,19 @@ class Notebooks:
             self._outside.announce_output(f"{url}/part-0.parquet")
             self._outside.announce_output(f"{url}/_manifest.json")
 
-    def _report(self, run: DatabricksRun, outcome: Outcome, *, copies: int = 1, is_lie: bool = False) -> None:
+    def _report(
+        self,
+        run: DatabricksRun,
+        outcome: Outcome,
+        *,
+        copies: int = 1,
+        is_lie: bool = False,
+        refused: RefusedRef | None = None,
+    ) -> None:
         """Give the completion event to the topic; so many copies of it reach our own queue."""
         event = self._world.completion_of(run, outcome)
         if outcome is not Outcome.COMPLETED:
-            event = replace(event, outputs=None)
+            event = replace(event, outputs=None, refused=refused)
         elif is_lie and run.parameters["kind"] == "scoring":
             url = run.parameters["output_url"]
             event = replace(
@@ -225,6 +263,8 @@ class Notebooks:
             )
         self.announced.add(event.id)
         body = event.to_json().encode()
+        if refused is not None:
+            self._outside.readable.add(body)  # an operator has it replayed, if it was given up
         self._reports.setdefault(run.id, []).append(body)
         for _ in range(copies):
             self._host.send("completions", body)

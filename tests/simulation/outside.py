@@ -30,6 +30,7 @@ class Sent:
     blob: BlobVersion
     body: bytes
     pipeline: PipelineKey | None  # whose run shall read it; None: it is ignored
+    is_unreadable: bool = False  # whoever reads it fails, and can name it
     deliveries: int = 0
 
 
@@ -43,6 +44,7 @@ class Outside:
         self.sent: list[Sent] = []
         self.garbage: list[Message] = []
         self.signals: list[ModelSignal] = []
+        self.unreadable: set[str] = set()  # arrivals of files that no notebook can read
         self.readable: set[bytes] = set()  # messages that nobody may give up for good
         self._versions = 0
         self._outputs = 0
@@ -54,6 +56,7 @@ class Outside:
         name = _FILES[file // 3 % len(_FILES)]
         folder, size, api, sequencer, container = f"{pipeline}/", 1000, "PutBlob", f"{self._versions:032x}", "input"
         wanted: PipelineKey | None = pipeline
+        is_unreadable = False
         match variant % 16:
             case 10:
                 size, wanted = 0, None
@@ -65,6 +68,8 @@ class Outside:
                 folder, wanted = "history/", None
             case 14:
                 container, wanted = "unknown", None
+            case 15:
+                is_unreadable = True
             case _:
                 api = ("PutBlob", "PutBlockList", "CopyBlob", "FlushWithClose")[variant % 4]
         blob = BlobVersion(
@@ -77,7 +82,11 @@ class Outside:
         )
         if api != "CreateFile":
             self._inputs.put(blob, at=self._clock.now())
-        return self._send(blob, api, wanted, copies, is_cloud_event=variant % 16 == 9)
+        sent = self._send(blob, api, wanted, copies, is_cloud_event=variant % 16 == 9)
+        if is_unreadable:
+            sent.is_unreadable = True
+            self.unreadable.add(arrival_id_of(blob))
+        return sent
 
     def announce_output(self, url: str, size_bytes: int = 100) -> None:
         """Deliver the event of a blob that the system itself wrote; storage tells of these too."""

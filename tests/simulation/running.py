@@ -79,12 +79,13 @@ def examine(schedule: Schedule, *, story: list[str] | None = None) -> Result:
 def _difference(found: dict[str, str], undisturbed: dict[str, str]) -> Violation | None:
     """Return where a story ended otherwise than without faults; which version of a file was quicker is chance."""
     name = "I6 a crash anywhere converges to the result without the crash"
-    either = {ArrivalState.SCORED.value, ArrivalState.SUPERSEDED.value}
+    # A calm story lets nothing fail but what cannot be read, and the checks of each world hold it to that.
+    ends = [{end.value, ArrivalState.SUPERSEDED.value} for end in (ArrivalState.SCORED, ArrivalState.FAILED)]
     for key in sorted(found.keys() | undisturbed.keys()):
         if key.startswith(("batch=", "alpha/batch=", "beta/batch=")):
             continue  # what the system wrote depends on which batches it made
         states = {found.get(key, "missing"), undisturbed.get(key, "missing")}
-        if len(states) > 1 and states != either:
+        if len(states) > 1 and states not in ends:
             message = f"{key} is {found.get(key, 'missing')}, and {undisturbed.get(key, 'missing')} without the faults"
             return Violation(name, key.split(" ")[0], message)
     return None

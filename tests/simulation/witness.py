@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from functions.core.manifest import InputManifest
-from functions.core.model import DatabricksRunId, PipelineKey
+from functions.core.model import DatabricksRunId, PipelineKey, RunId
 from functions.core.pipelines import CONTROL_CONTAINER
 from functions.core.rows import Row
-from functions.core.tokens import arrival_id_of
+from functions.core.tokens import arrival_id_of, partition_of_run
 from tests.simulation.notebooks import Notebooks, Truth
 from tests.simulation.shapes import OUTPUTS
 from tests.simulation.violations import Violation
@@ -44,6 +44,7 @@ class Witness:
             self.i7_nothing_unknown_is_success(run_id, new)
         elif table == "arrivals":
             i8_outputs_never_trigger(new)
+            self.i2_no_live_run_lets_go_of_its_arrivals(old, new)
 
     def see_submission(self, token: str, parameters: Mapping[str, str]) -> None:
         """See a call that is about to start a run."""
@@ -125,6 +126,21 @@ class Witness:
                     f"arrival {arrival[:12]}… is in {len(runs)} runs that are live or have scored it: "
                     + " and ".join(sorted(runs)),
                 )
+
+    def i2_no_live_run_lets_go_of_its_arrivals(self, old: Row | None, new: Row) -> None:
+        """What a run reads is nobody else's until that run's end is written."""
+        if old is None or (old["state"], new["state"]) != ("assigned", "held"):
+            return
+        run = self._world.tables.rows["runs"].get(partition_of_run(RunId(str(old["run_id"]))))
+        if run is None or run[0]["state"] not in _AT_DATABRICKS:
+            return
+        if str(new["id"]) in self._arrivals_in(str(run[0].get("manifest_url", ""))):
+            raise Violation(
+                "I2 an arrival is in at most one live run",
+                str(new["id"]),
+                f"arrival {str(new['id'])[:12]}… is held again while run {old['run_id']}, which reads it, is "
+                f"{run[0]['state']}",
+            )
 
     def i4_success_needs_verified_scores(self, run_id: str, new: Row) -> None:
         """A scoring run is completed only if complete and correct scores were published at its place."""

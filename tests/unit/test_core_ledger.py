@@ -33,7 +33,7 @@ from functions.core.ledger_rows import (
     run_to_public_json,
     run_to_row,
 )
-from functions.core.lineage import ModelRef, OutputsRef
+from functions.core.lineage import ModelRef, OutputsRef, RefusedFile, RefusedRef
 from functions.core.manifest import ManifestPointer
 from functions.core.model import (
     ArrivalId,
@@ -56,7 +56,9 @@ from functions.core.run_transitions import (
     begin_next_attempt,
     begin_repair,
     end_run,
+    learn_of_refusals,
     mark_published,
+    mark_released,
     mark_stall_published,
     mark_stalled,
     persist_token,
@@ -293,6 +295,57 @@ def test_every_step_is_harmless_when_repeated() -> None:
     for step in steps:
         run = step(run)
         assert step(run) is run
+
+
+def test_what_a_run_owes_its_good_files_is_written_with_its_end_and_paid_once() -> None:
+    """The run is not over, and has no other attempt, before they are held again; a sleeper pays no other attempt's."""
+    run = submitted()
+    owing = end_run(run, make_event(run, Outcome.FAILED), LATER, release_owed=True)
+    published = mark_published(owing, LATER)
+
+    paid = mark_released(published, 1, LATER)
+
+    assert not published.is_story_over
+    assert refusal_of(lambda: begin_next_attempt(published, LATER, after=1, reason="x")) == RunRule.RELEASE_BEFORE_RETRY
+    assert mark_released(published, 2, LATER) is published
+    assert paid.is_story_over
+    assert mark_released(paid, 1, LATER) is paid
+
+
+def test_a_report_after_the_end_is_news_only_if_it_says_who_is_to_blame() -> None:
+    refused = RefusedRef(
+        file_count=1, files=(RefusedFile(url="https://acct.blob.core.windows.net/a/b", etag="0x1", reason="no"),)
+    )
+    run = ended()
+    report = make_event(run, Outcome.FAILED, refused=refused, announced_by="notebook")
+
+    learnt = learn_of_refusals(run, report, LATER)
+
+    assert (learnt.completion, learnt.release_owed) == (report, True)
+    for stale, told in (
+        (learnt, report),
+        (run, make_event(run, Outcome.FAILED)),
+        (run, replace(report, attempt=2)),
+        (ended(Outcome.CANCELLED), report),
+        (submitted(), report),
+    ):
+        assert learn_of_refusals(stale, told, LATER) is stale
+
+
+def test_only_what_has_failed_owes_its_files_a_release() -> None:
+    with pytest.raises(ValueError, match="only a run that has failed sets files free"):
+        replace(ended(Outcome.CANCELLED), release_owed=True)
+
+
+def test_a_failed_arrival_learns_the_reason_once() -> None:
+    """A notebook may say which file is to blame after the run has ended by Databricks' word alone."""
+    arrival = make_arrival().assign(RUN_ID, T0).mark_failed(RUN_ID, T0, "Databricks says FAILED")
+
+    learnt = arrival.blame(RUN_ID, LATER, "no Parquet file")
+
+    assert (learnt.reason, learnt.updated_at, learnt.history) == ("no Parquet file", LATER, arrival.history)
+    assert learnt.blame(RUN_ID, LATER, "no Parquet file") is learnt
+    assert learnt.mark_failed(RUN_ID, LATER, "another attempt was cancelled") is learnt
 
 
 def test_token_is_in_the_ledger_once_and_never_changes() -> None:

@@ -1,0 +1,50 @@
+"""Marks the arrivals of a run with what its end means for them."""
+
+from functions.core.completion import CompletionEvent
+from functions.core.errors import InvalidDocumentError, NotFoundError
+from functions.core.ledger import Run
+from functions.core.manifest import InputManifest
+from functions.core.model import BlobVersion
+from functions.core.splitting import is_split, mark_arrival, refused_arrivals
+from functions.services.changes import change_arrivals
+from functions.services.plane import ControlPlane
+
+__all__ = ["arrivals_of", "mark_arrivals", "read_manifest_of"]
+
+
+def mark_arrivals(
+    plane: ControlPlane, run: Run, event: CompletionEvent, manifest: InputManifest | None, *, may_split: bool = True
+) -> bool:
+    """Mark the run's arrivals; return whether some of them are not to blame for its failure and go on without it.
+
+    Those are left as they are: they are this run's until its end is written.
+    """
+    if run.arrival_count == 0:
+        return False
+    blobs = arrivals_of(plane, run, manifest)
+    refused = refused_arrivals(event, blobs)
+    pipeline = plane.pipelines.by_key.get(run.pipeline)
+    policy = None if pipeline is None else pipeline.concurrency.policy
+    goes_on = may_split and is_split(run, refused, policy=policy)
+    now = plane.clock.now()
+    change_arrivals(
+        plane.ledger,
+        blobs,
+        lambda arrival: mark_arrival(arrival, run, event, refused, is_split=goes_on, at=now),
+    )
+    return goes_on
+
+
+def arrivals_of(plane: ControlPlane, run: Run, manifest: InputManifest | None) -> list[BlobVersion]:
+    """Return the versions that arrivals brought into the run's batch; without its manifest, from the index by time."""
+    if manifest is None:
+        return list(plane.ledger.arrivals_of_run(run))
+    return [file.blob for file in manifest.files if file.arrival_id is not None]
+
+
+def read_manifest_of(plane: ControlPlane, run: Run) -> InputManifest | None:
+    """Return the run's manifest, or None if it has none or lost it: its story must end all the same."""
+    try:
+        return None if run.manifest is None else plane.manifests.read(run.manifest)
+    except (NotFoundError, InvalidDocumentError):
+        return None
