@@ -11,9 +11,9 @@ from functions.core.reasons import HoldReason, SkipReason
 from functions.core.starting import start
 from functions.core.tokens import batch_id_of, run_id_of_batch
 
-__all__ = ["close_batch", "start_or_hold"]
+__all__ = ["CLOCKS_DIFFER", "close_batch", "start_or_hold"]
 
-_CLOCKS_DIFFER: Final = timedelta(minutes=5)  # what was recorded further ahead comes from a wrong clock
+CLOCKS_DIFFER: Final = timedelta(minutes=5)  # what was recorded further ahead comes from a wrong clock
 _LOOK_AGAIN_S: Final = 15.0  # at what nobody announces: a champion that appears, a run that ends
 
 
@@ -32,7 +32,7 @@ def close_batch(
     opened = min(arrival.recorded_at for arrival in held) + timedelta(seconds=batching.max_wait_seconds)
     quiet = latest + timedelta(seconds=batching.quiet_seconds)
     wait_s = (min(opened, quiet) - now).total_seconds()
-    if wait_s > 0 and latest <= now + _CLOCKS_DIFFER and len(held) < batching.max_files:
+    if wait_s > 0 and latest <= now + CLOCKS_DIFFER and len(held) < batching.max_files:
         return Hold(pipeline=pipeline.key, reason=HoldReason.WINDOW_OPEN, wait_s=wait_s)
     batch = tuple(sorted(held, key=lambda arrival: (arrival.event_time, arrival.id))[: batching.max_files])
     ids = [arrival.id for arrival in batch]

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from functions.core.batching import CLOCKS_DIFFER
 from functions.core.decided import Hold
 from functions.core.ledger import Arrival
 from functions.core.model import BlobVersion, PipelineKey, RunId
@@ -163,7 +164,8 @@ def _lack(pipeline: Pipeline, wanted: dict[str, Arrival], facts: Facts) -> tuple
 
 
 def _until_quiet_s(pipeline: Pipeline, held: Sequence[Arrival], sealed_at: datetime | None, now: datetime) -> float:
-    latest = max([*(arrival.recorded_at for arrival in held), *([] if sealed_at is None else [sealed_at])])
+    seals = [] if sealed_at is None or sealed_at > now + CLOCKS_DIFFER else [sealed_at]
+    latest = max([*(_came_at(arrival, now) for arrival in held), *seals])
     return (latest + timedelta(seconds=pipeline.batching.quiet_seconds) - now).total_seconds()
 
 
@@ -171,8 +173,13 @@ def _until_timeout_s(pipeline: Pipeline, held: Sequence[Arrival], now: datetime)
     """Return how long an incomplete consignment still waits; None: until it is complete."""
     if pipeline.readiness.on_timeout is OnTimeout.HOLD:
         return None
-    opened = min(arrival.recorded_at for arrival in held)
+    opened = min(_came_at(arrival, now) for arrival in held)
     return (opened + timedelta(seconds=pipeline.batching.max_wait_seconds) - now).total_seconds()
+
+
+def _came_at(arrival: Arrival, now: datetime) -> datetime:
+    """Return when it was recorded or, if a clock did that which was far ahead, when storage says that it happened."""
+    return arrival.recorded_at if arrival.recorded_at <= now + CLOCKS_DIFFER else arrival.event_time
 
 
 def _kept(wanted: dict[str, Arrival], facts: Facts) -> tuple[BlobVersion, ...]:

@@ -108,6 +108,29 @@ def test_what_is_not_complete_waits_and_says_for_what(
     assert waits(verdict) == expected
 
 
+TOMORROW = NOON + timedelta(days=1)
+
+
+@pytest.mark.parametrize("pipeline", [MARKER, STARTS])
+def test_a_clock_that_was_a_day_ahead_does_not_hold_a_folder_for_a_day(pipeline: Pipeline) -> None:
+    """R10: storage's own time stands in for what cannot be, and the window is as long as ever."""
+    ahead = replace(A, recorded_at=TOMORROW)
+
+    early = judge(pipeline, ahead, sealed_at=TOMORROW, after_s=9)
+    due = judge(pipeline, ahead, sealed_at=TOMORROW, after_s=60)
+
+    assert waits(early)[1] == (1 if pipeline is MARKER else 51)
+    assert names(due) == ["a1"]
+
+
+def test_clocks_that_differ_by_minutes_are_believed() -> None:
+    """A marker's event may come before those of its files, so a folder is sooner late than half."""
+    late = NOON + timedelta(minutes=5)
+
+    assert waits(judge(MARKER, A, sealed_at=late, after_s=0))[1] == 310
+    assert waits(judge(MARKER, replace(A, recorded_at=late), sealed_at=NOON, after_s=0))[1] == 310
+
+
 @pytest.mark.parametrize(
     ("verdict", "expected"),
     [
