@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -159,23 +160,28 @@ def storm_cloud(folder: Path) -> Iterator[StormCloud]:
     settings = make_settings(choose_ports({}, {}))
     azurite = next(found for found in cloud_services(folders, settings) if found.name == "azurite")
     with ExitStack() as stack:
-        log = stack.enter_context((folder / "azurite.log").open("ab"))
-        process = subprocess.Popen(
-            _without_files(azurite.command),
-            stdout=log,
-            stderr=log,
-            env={**child_environ(), **azurite.environ},
-            cwd=folder,
-        )
-        stack.callback(_stop, process)
+        environ = {**child_environ(), **azurite.environ}
+        for service in ("blob", "queue", "table"):
+            log = stack.enter_context((folder / f"azurite-{service}.log").open("ab"))
+            process = subprocess.Popen(_only(service, azurite.command), stdout=log, stderr=log, env=environ, cwd=folder)
+            stack.callback(_stop, process)
         until(lambda: all(_answers(probe.url, any_status=True) for probe in azurite.probes), "Azurite")
         yield StormCloud(settings=settings, folder=folder, stack=stack)
 
 
-def _without_files(command: Sequence[str]) -> list[str]:
-    """Return Azurite's command with its state in memory: else it writes all rows to one file every five seconds."""
-    at = command.index("--location")
-    return [*command[:at], "--inMemoryPersistence", *command[at + 2 :]]
+def _only(service: str, command: Sequence[str]) -> list[str]:
+    """Return the command of one of Azurite's services, which are three as in a real account.
+
+    Tables stay in memory: else Azurite writes all rows to one file every five seconds. Queues do not: in memory,
+    Azurite's collector of deleted messages stops all else for most of a minute.
+    """
+    node, script, *options = command
+    names = {f"--{service}Host", f"--{service}Port", "--location"}
+    kept = [part for name, value in pairwise(options) if name in names for part in (name, value)]
+    flags = [option for option in options if option in {"--silent", "--skipApiVersionCheck", "--disableTelemetry"}]
+    if service == "table":
+        kept = [*kept[: kept.index("--location")], "--inMemoryPersistence"]
+    return [node, str(Path(script).parent / service / "main.js"), *kept, *flags]
 
 
 def until(holds: Callable[[], bool], what: str, *, deadline_s: float = _START_S, poll_s: float = 0.1) -> None:
