@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from functions.adapters.azure_errors import azure_errors
 from functions.adapters.storage import StorageAccount
 from functions.adapters.table_port import StoredRow, Table, Tables, Write, WriteKind
-from functions.adapters.table_writes import CONDITIONS, Refused, write, write_together
+from functions.adapters.table_requests import CONDITIONS, Refused, read, write, write_together
 from functions.core.errors import LedgerConflictError, LedgerUnavailableError
 from functions.core.rows import Row
 
@@ -110,13 +110,8 @@ class AzureTable:
 
     def get(self, partition: str, key: str) -> StoredRow | None:
         """Return a row, or None."""
-        from azure.core.exceptions import ResourceNotFoundError
-
         with azure_errors(f"reading from {self._name}", LedgerUnavailableError):
-            try:
-                return _stored(self._table.get_entity(partition, key))
-            except ResourceNotFoundError:
-                return None
+            return read(*self._requests, self._name, partition, key)
 
     def get_many(self, places: Sequence[tuple[str, str]]) -> list[StoredRow | None]:
         """Return the row of each partition and key, or None; a few requests at a time."""

@@ -11,7 +11,7 @@ from azure.core.pipeline.transport import RequestsTransport
 from azure.data.tables import TableClient, UpdateMode
 
 from functions.adapters.table_port import Write
-from functions.adapters.table_writes import Refused, body_of, request_of, versions_in
+from functions.adapters.table_requests import Refused, body_of, request_of, versions_in
 
 URL = "http://127.0.0.1:1/account"
 KEY = "a key with 'quotes', ü, / and %"

@@ -1,11 +1,11 @@
-"""Writes rows in the form that Table Storage gives to requests: one row, or many of one partition in a transaction.
+"""Reads and writes rows in Table Storage's own requests: one row, or many writes of one partition in a transaction.
 
 The SDK makes and reads a transaction with five threads and an e-mail parser, and looks at every value of a row some
 times; both cost more than the request itself. The bytes are the same; a test compares them. Signing in, connections
 and repeats are azure-core's.
 
-Source: "Insert Entity", "Update Entity", "Insert Or Replace Entity", "Delete Entity" and "Performing entity group
-transactions", Table service REST API, version 2019-02-02.
+Source: "Query Entities", "Insert Entity", "Update Entity", "Insert Or Replace Entity", "Delete Entity" and "Performing
+entity group transactions", Table service REST API, version 2019-02-02.
 """
 
 import json
@@ -16,16 +16,20 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from functions.adapters.table_port import Write, WriteKind
+from functions.adapters.table_port import StoredRow, Write, WriteKind
 
 if TYPE_CHECKING:
     from azure.core import PipelineClient
     from azure.core.rest import HttpRequest
 
-__all__ = ["CONDITIONS", "Refused", "body_of", "request_of", "versions_in", "write", "write_together"]
+__all__ = ["CONDITIONS", "Refused", "body_of", "read", "request_of", "versions_in", "write", "write_together"]
 
 _VERSION: Final = "2019-02-02"
+_ANSWERS_IN_JSON: Final = {"DataServiceVersion": "3.0", "Accept": "application/json;odata=minimalmetadata"}
+_KEYS: Final = frozenset({"PartitionKey", "RowKey", "Timestamp"})
+_OK: Final = 200
 _ACCEPTED: Final = 202
+_NOT_FOUND: Final = 404
 CONDITIONS: Final = frozenset({404, 409, 412})  # no row or table, a taken key, another version
 _PART: Final = re.compile(r"HTTP/1\.1 (\d{3})")
 _ETAG: Final = re.compile(r"\r?\nETag: ?([^\r\n]*)", re.IGNORECASE)
@@ -46,6 +50,25 @@ class Refused(Exception):  # noqa: N818 - an answer among others, which never le
         self.status = status
         self.index = index
         self.text = text
+
+
+def read(client: "PipelineClient[Any, Any]", url: str, table: str, partition: str, key: str) -> StoredRow | None:
+    """Return a row, or None if there is no such row or table.
+
+    Raises:
+        HttpResponseError: The service refused the request.
+    """
+    from azure.core.exceptions import HttpResponseError
+    from azure.core.rest import HttpRequest
+
+    place = _place(url, table, partition, key)
+    response = client.send_request(HttpRequest("GET", place, headers={**_dated(), **_ANSWERS_IN_JSON}))
+    response.read()
+    if response.status_code == _NOT_FOUND:
+        return None
+    if response.status_code != _OK:
+        raise HttpResponseError(response=response)
+    return _row_in(response.json())
 
 
 def write(client: "PipelineClient[Any, Any]", url: str, table: str, partition: str, row: Write) -> str:
@@ -131,10 +154,8 @@ def _part(url: str, table: str, partition: str, row: Write) -> str:
 
 def _pieces(url: str, table: str, partition: str, row: Write) -> tuple[str, str, dict[str, str], str]:
     """Return verb, address, headers and body of one write."""
-    place = f"{url}/{table}"
-    if row.kind is not WriteKind.INSERT:
-        place += f"(PartitionKey='{_quoted(partition)}',RowKey='{_quoted(row.key)}')"
-    headers = {"DataServiceVersion": "3.0", "Accept": "application/json;odata=minimalmetadata"}
+    place = f"{url}/{table}" if row.kind is WriteKind.INSERT else _place(url, table, partition, row.key)
+    headers = dict(_ANSWERS_IN_JSON)
     if row.kind is WriteKind.INSERT:
         headers["Prefer"] = "return-no-content"
     if row.version is not None or row.kind is WriteKind.DELETE:
@@ -149,6 +170,15 @@ def _pieces(url: str, table: str, partition: str, row: Write) -> tuple[str, str,
         {**headers, "Content-Type": "application/json", "Content-Length": f"{len(text)}"},
         text,
     )
+
+
+def _place(url: str, table: str, partition: str, key: str) -> str:
+    return f"{url}/{table}(PartitionKey='{_quoted(partition)}',RowKey='{_quoted(key)}')"
+
+
+def _row_in(document: dict[str, Any]) -> StoredRow:
+    values = {name: value for name, value in document.items() if name not in _KEYS and "odata." not in name}
+    return StoredRow(document["PartitionKey"], document["RowKey"], values, str(document["odata.etag"]))
 
 
 def _quoted(key: str) -> str:
