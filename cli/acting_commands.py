@@ -12,6 +12,7 @@ from cli.failures import CommandError
 
 __all__ = ["act_on_run", "list_dead_letters", "replay"]
 
+_LETTERS_WIDTH: Final = 200  # columns: a name alone takes 70
 _ARRIVAL_ID: Final = re.compile(r"[0-9a-f]{64}")
 _RUN_ID: Final = re.compile(r"[a-z][a-z0-9_]{0,47}-[0-9]{8}T[0-9]{6}Z-[0-9a-f]{12}", re.ASCII)
 
@@ -52,9 +53,10 @@ def list_dead_letters(*, prefix: str, limit: int, as_json: bool) -> None:
     from cli.wording import make_console, make_table
 
     table = make_table("Name", "Kept", "Queue", "Reason")
+    table.columns[0].no_wrap = True  # `tidegate replay` takes it whole
     for item in found:
         table.add_row(item["name"], item["at"][:19], item["queue"] or "", (item["reason"] or "see the blob")[:200])
-    make_console().print(table, markup=False)
+    make_console(narrowest=_LETTERS_WIDTH).print(table, markup=False)
 
 
 def _dead_letter_name(text: str) -> str:

@@ -6,6 +6,7 @@ ledger's write and its acknowledgement can simply repeat the call.
 
 from dataclasses import replace
 from datetime import datetime
+from typing import Final
 
 from functions.core.completion import CompletionEvent
 from functions.core.errors import IllegalTransitionError
@@ -15,6 +16,7 @@ from functions.core.model import DatabricksRunId, IdempotencyToken, Outcome, Run
 from functions.core.stalled import StalledEvent
 
 __all__ = [
+    "ASK_ANEW",
     "attach_manifest",
     "begin_next_attempt",
     "begin_repair",
@@ -30,6 +32,8 @@ __all__ = [
     "record_submitted",
     "want_cancel",
 ]
+
+ASK_ANEW: Final = "POST /api/runs with its files makes a new run"
 
 
 def attach_manifest(run: Run, manifest: ManifestPointer, file_count: int, at: datetime) -> Run:
@@ -236,7 +240,7 @@ def begin_next_attempt(run: Run, at: datetime, *, after: int, reason: str) -> Ru
         raise _refused(RunRule.PUBLISH_BEFORE_RETRY, run, f"attempt {run.attempt + 1}")
     if run.state is RunState.ENDED:
         if run.outcome is Outcome.COMPLETED:
-            raise _refused(RunRule.REJECT_RETRY_OF_SUCCESS, run, f"attempt {run.attempt + 1}")
+            raise _refused(RunRule.REJECT_RETRY_OF_SUCCESS, run, f"attempt {run.attempt + 1}; {ASK_ANEW}")
         if run.published_at is None:
             raise _refused(RunRule.PUBLISH_BEFORE_RETRY, run, f"attempt {run.attempt + 1}")
         if run.release_owed:

@@ -9,7 +9,7 @@ one.
 
 from functions.core.access import Actor
 from functions.core.errors import TransientError
-from functions.core.model import RunId, RunState
+from functions.core.model import Outcome, RunId, RunState
 from functions.core.run_transitions import want_cancel
 from functions.services.acted import Acted
 from functions.services.changes import change_run, read_run
@@ -45,7 +45,9 @@ def cancel_run(plane: ControlPlane, run_id: RunId, actor: Actor) -> Acted:
         return Acted(did=noted, did_not=(*already, f"could not reach Databricks yet, which is tried again: {error}"))
     run = read_run(plane.ledger, run_id).value
     if run.state is RunState.ENDED:
-        return Acted(did=(*noted, f"ended it as {run.outcome}"), did_not=already)
+        is_late = run.outcome is not Outcome.CANCELLED
+        late = (f"cancelled it not: it was {run.outcome} before Databricks heard of it",) if is_late else ()
+        return Acted(did=noted if is_late else (*noted, f"ended it as {run.outcome}"), did_not=(*already, *late))
     if run.databricks_run_id is None:
         return Acted(did=noted, did_not=(*already, "ended it not yet: another worker is sending it"))
     return Acted(did=(*noted, f"asked Databricks to cancel run {run.databricks_run_id}"), did_not=already)

@@ -6,9 +6,10 @@ from typing import Final
 
 from functions.core.model import PipelineKey
 from functions.core.reading import to_iso
+from functions.ports import RunLedger
 from functions.services.plane import ControlPlane
 
-__all__ = ["LeftBehind", "find_left_behind", "remember_pipelines"]
+__all__ = ["LeftBehind", "find_left_behind", "pipelines_that_were", "remember_pipelines"]
 
 _BOOKMARK: Final = "pipelines"
 _COUNTED: Final = 100
@@ -32,8 +33,8 @@ class LeftBehind:
 
 def remember_pipelines(plane: ControlPlane) -> None:
     """Remember the pipelines that are configured now, beside those that were; one read, and a write if one is new."""
-    known = _remembered(plane)
-    wanted = known | {str(key) for key in plane.pipelines.by_key}
+    known = pipelines_that_were(plane.ledger)
+    wanted = known | set(plane.pipelines.by_key)
     if wanted != known:
         # Of two writers at once one may lose its news; it finds that out in its next pass.
         plane.ledger.set_bookmark(_BOOKMARK, {"keys": " ".join(sorted(wanted))})
@@ -42,8 +43,7 @@ def remember_pipelines(plane: ControlPlane) -> None:
 def find_left_behind(plane: ControlPlane) -> tuple[LeftBehind, ...]:
     """Return what is held for pipelines that are not configured any more; reads a bounded part of their indexes."""
     found: list[LeftBehind] = []
-    for key in sorted(_remembered(plane) - {str(key) for key in plane.pipelines.by_key}):
-        pipeline = PipelineKey(key)
+    for pipeline in sorted(pipelines_that_were(plane.ledger) - set(plane.pipelines.by_key)):
         held = plane.ledger.held_arrivals(pipeline, limit=_COUNTED)
         if held:
             oldest = min(item.entry.value.event_time for item in held)
@@ -51,5 +51,6 @@ def find_left_behind(plane: ControlPlane) -> tuple[LeftBehind, ...]:
     return tuple(found)
 
 
-def _remembered(plane: ControlPlane) -> set[str]:
-    return set(plane.ledger.bookmark(_BOOKMARK).get("keys", "").split())
+def pipelines_that_were(ledger: RunLedger) -> set[PipelineKey]:
+    """Return every pipeline that was configured once, as the reconciler has seen them."""
+    return {PipelineKey(key) for key in ledger.bookmark(_BOOKMARK).get("keys", "").split()}

@@ -1,6 +1,5 @@
 """Finds runs and arrivals for people, reading bounded parts of the ledger's indexes."""
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -15,6 +14,7 @@ from functions.core.model import ArrivalId, PipelineKey, RunId
 from functions.core.pipelines import Pipelines
 from functions.core.tokens import pipeline_of_run
 from functions.ports import Entry, RunLedger
+from functions.services.left_behind import pipelines_that_were
 
 __all__ = [
     "explain_arrival",
@@ -46,7 +46,7 @@ def list_runs(
         UnknownPipelineError: There is no such pipeline.
         InvalidRequestError: `since` is longer ago than the ledger is read.
     """
-    keys = list(pipelines.by_key) if pipeline is None else [pipelines.get(pipeline).key]
+    keys = _keys(ledger, pipelines, pipeline)
     _check_since(since, now)
     until = now + timedelta(days=1)  # clocks differ a little, and a slot may fire a moment early
     since = since or now - _LISTED_BACK_TO
@@ -91,11 +91,11 @@ def list_arrivals(
         UnknownPipelineError: There is no such pipeline.
         InvalidRequestError: `since` is longer ago than the ledger is read.
     """
-    if wanted.pipeline is not None:
-        pipelines.get(wanted.pipeline)
+    keys: list[PipelineKey | None] = [*_keys(ledger, pipelines, wanted.pipeline)]
     _check_since(wanted.since, now)
     since, until = wanted.window(now)
-    keys: Sequence[PipelineKey | None] = [*pipelines.by_key, None] if wanted.pipeline is None else [wanted.pipeline]
+    if wanted.pipeline is None:
+        keys.append(None)
 
     def where(arrival: Arrival) -> bool:
         blob = arrival.blob
@@ -123,7 +123,7 @@ def find_arrival(
     """
     since = now - _ID_LOOKED_BACK_TO if at is None else at
     until = now + timedelta(minutes=5) if at is None else at + timedelta(microseconds=1)
-    keys: Sequence[PipelineKey | None] = [*pipelines.by_key, None]
+    keys: list[PipelineKey | None] = [*_keys(ledger, pipelines, None), None]
     found = ledger.arrivals(keys, since=since, until=until, limit=1, where=lambda arrival: arrival.id == arrival_id)
     entry = ledger.get_arrival(found[0].blob) if found else None
     if entry is None:
@@ -138,6 +138,20 @@ def explain_arrival(arrival: Arrival, pipelines: Pipelines, *, environment: str,
     event = event_of(arrival)
     explanation = explain(event, decide(event, pipelines, situation), situation)
     return {"decision_now": explanation["decision"], "routes_tried": explanation["routes_tried"]}
+
+
+def _keys(ledger: RunLedger, pipelines: Pipelines, wanted: PipelineKey | None) -> list[PipelineKey]:
+    """Return the pipeline that is wanted, or all: what one has left behind is found although it is gone.
+
+    Raises:
+        UnknownPipelineError: There is no such pipeline, and never was.
+    """
+    if wanted is not None and wanted in pipelines.by_key:
+        return [wanted]
+    gone = sorted(pipelines_that_were(ledger) - set(pipelines.by_key))
+    if wanted is None:
+        return [*pipelines.by_key, *gone]
+    return [wanted] if wanted in gone else [pipelines.get(wanted).key]
 
 
 def _check_since(since: datetime | None, now: datetime) -> None:

@@ -78,7 +78,7 @@ def pause_pipeline(plane: ControlPlane, pipeline: PipelineKey, actor: Actor, *, 
     going_on = len(turnstile.seats) if pipeline == EVERY else turnstile.seated(pipeline)
     left_alone = () if going_on == 0 else (f"left {going_on} run(s) alone that were let through before",)
     if kept is not pause:
-        return Acted(did_not=(f"paused nothing: {_told_of(kept)}", *left_alone))
+        return Acted(did_not=(f"paused nothing: {_named(pipeline)} is paused already, {_told_of(kept)}", *left_alone))
     _record(plane, "paused", pipeline, actor, reason)
     return Acted(did=(f"paused {_named(pipeline)}",), did_not=left_alone)
 
@@ -98,7 +98,7 @@ def resume_pipeline(plane: ControlPlane, pipeline: PipelineKey, actor: Actor, *,
     _wake(plane, pipeline)
     if was_paused is not None:
         _record(plane, "resumed", pipeline, actor, reason)
-    did = () if was_paused is None else (f"resumed {_named(pipeline)}: {_told_of(was_paused)}",)
+    did = () if was_paused is None else (f"resumed {_named(pipeline)}, paused {_told_of(was_paused)}",)
     did_not = () if was_paused is not None else (f"resumed nothing: {_named(pipeline)} was not paused",)
     return Acted(
         did=(*did, "had the dispatcher look"), did_not=(*did_not, *_still_kept_out(plane, pipeline, turnstile))
@@ -175,7 +175,12 @@ def _record(plane: ControlPlane, what: str, pipeline: PipelineKey, actor: Actor,
 def _still_kept_out(plane: ControlPlane, pipeline: PipelineKey, turnstile: Turnstile) -> tuple[str, ...]:
     """Return why nothing of it starts all the same."""
     refusal = turnstile.keeps_out(candidate_of(plane, pipeline), plane.pipelines.limits, plane.clock.now())
-    return () if refusal is None else (f"started nothing of {_named(pipeline)}: {refusal.reason.sentence}",)
+    if refusal is None:
+        return ()
+    pause = turnstile.pause_of(pipeline)
+    are_all_paused = refusal.reason is HoldReason.PAUSED and pause is not None and pause.pipeline != pipeline
+    why = f"all pipelines are paused, {_told_of(pause)}" if are_all_paused and pause else refusal.reason.sentence
+    return (f"started nothing of {_named(pipeline)}: {why}",)
 
 
 def _wake(plane: ControlPlane, pipeline: PipelineKey) -> None:
@@ -194,4 +199,4 @@ def _named(pipeline: PipelineKey) -> str:
 
 def _told_of(pause: Pause) -> str:
     why = f" ({pause.reason})" if pause.reason else ""
-    return f"it was paused by {pause.by} at {pause.at:%Y-%m-%d %H:%M:%S} UTC{why}"
+    return f"by {pause.by} since {pause.at:%Y-%m-%d %H:%M:%S} UTC{why}"

@@ -4,7 +4,7 @@ from functions.core.access import Actor
 from functions.core.errors import IllegalTransitionError, NotFoundError
 from functions.core.ledger import RunRule
 from functions.core.model import Outcome, RunId, RunState
-from functions.core.run_transitions import begin_repair
+from functions.core.run_transitions import ASK_ANEW, begin_repair
 from functions.services.acted import Acted
 from functions.services.changes import change_run, read_run
 from functions.services.decided_runs import queue_run
@@ -37,7 +37,7 @@ def repair_run(plane: ControlPlane, run_id: RunId, actor: Actor) -> Acted:
         current = f"{run.state.value}, Databricks run {run.databricks_run_id or 'none'}"
         raise IllegalTransitionError(RunRule.REPAIR_WHAT_RAN, run.id, current, "repaired; retry it instead")
     if run.outcome is Outcome.COMPLETED:
-        raise IllegalTransitionError(RunRule.REJECT_RETRY_OF_SUCCESS, run.id, "completed", "repaired")
+        raise IllegalTransitionError(RunRule.REJECT_RETRY_OF_SUCCESS, run.id, "completed", f"repaired; {ASK_ANEW}")
     try:
         latest = plane.submitter.latest_repair(run.databricks_run_id)
     except NotFoundError as error:

@@ -12,6 +12,7 @@ from functions.core.dead_letters import GivenUp, MessageKind, read_dead_letter
 from functions.core.errors import (
     InvalidDocumentError,
     InvalidRequestError,
+    NotFoundError,
     PermanentError,
     Problem,
 )
@@ -112,7 +113,13 @@ def _replay_dead_letter(plane: ControlPlane, name: str) -> Acted:
     did: list[str] = []
     did_not: list[str] = []
     try:
-        letters = read_dead_letter(plane.quarantine.read(name))
+        content = plane.quarantine.read(name)
+    except NotFoundError as error:
+        raise NotFoundError(
+            f"looking for dead letter {name[:200]!r}", "there is none of this name; `tidegate dead-letters` lists them"
+        ) from error
+    try:
+        letters = read_dead_letter(content)
     except InvalidDocumentError as error:
         raise InvalidRequestError([Problem("dead_letter", repr(name[:200]), f"a dead letter, but {error}")]) from error
     for given_up in letters:

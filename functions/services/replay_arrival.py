@@ -33,7 +33,8 @@ def replay_arrival(plane: ControlPlane, entry: Entry[Arrival], replaying: Replay
         if is_replayed_by(arrival.history, replaying):
             _wake(plane, arrival)
             return Acted(did_not=(f"held it not again: this replay has, and it is {arrival.state.value} now",))
-        if arrival.state in {ArrivalState.HELD, ArrivalState.ASSIGNED, ArrivalState.SEAL}:
+        is_left_behind = arrival.state is ArrivalState.HELD and arrival.pipeline not in plane.pipelines.by_key
+        if not is_left_behind and arrival.state in {ArrivalState.HELD, ArrivalState.ASSIGNED, ArrivalState.SEAL}:
             return _is_under_way(plane, arrival)
         if (refusal := _refusal(plane, arrival)) is not None:
             raise refusal

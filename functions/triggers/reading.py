@@ -55,7 +55,7 @@ def _list_runs(req: func.HttpRequest) -> func.HttpResponse:
     wanted = RunFilter(state=query.one_of("state", RUN_STATES), model=query.text("model"))
     place = _place(query)
     query.check()
-    pipeline = plane.pipelines.get(PipelineKey(name)).key if name else None
+    pipeline = PipelineKey(name) if name else None
     if place is not None:
         found = list_runs_of_blob(plane.ledger, place, wanted, pipeline=pipeline, since=since, limit=limit)
     else:

@@ -1,5 +1,6 @@
 """Holds docs/operations.md to the functions and commands that there are."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -7,6 +8,28 @@ import function_app
 from cli.main import app
 
 _TEXT = (Path(__file__).parents[2] / "docs/operations.md").read_text()
+
+
+# What one looks up, rather than carries out.
+_REFERENCE = {"The command and the API", "Who may do what", "What a replay is sure of"}
+
+
+def _recipes_with_a_test() -> set[str]:
+    """Return the headings that some test says to carry out, with `@pytest.mark.recipe`."""
+    found: set[str] = set()
+    for path in Path(__file__).parents[1].rglob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.recipe":
+                found |= {str(ast.literal_eval(argument)) for argument in node.args}
+    return found
+
+
+def test_every_recipe_is_carried_out_by_a_test_that_names_it() -> None:
+    """A recipe that nobody carries out is a guess, and a test of a recipe that is gone tests nothing."""
+    headings = set(re.findall(r"^## (.+)$", _TEXT, flags=re.MULTILINE))
+
+    assert headings > _REFERENCE
+    assert _recipes_with_a_test() == headings - _REFERENCE
 
 
 def _functions() -> set[str]:
@@ -27,6 +50,7 @@ def test_every_function_is_a_readers_or_an_operators() -> None:
 def test_every_command_that_is_named_exists_and_every_acting_one_is_named() -> None:
     named = set(re.findall(r"`tidegate ([a-z-]+)", _TEXT))
     commands = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    commands |= {str(group.typer_instance.info.name) for group in app.registered_groups if group.typer_instance}
     acting_commands = {
         command.callback.__name__
         for command in app.registered_commands

@@ -1,12 +1,16 @@
 """What was settled long ago is removed bit by bit, by a setting; what is open or held stays for ever."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from functions.core.access import Actor
+from functions.core.backfills import Counts
 from functions.core.errors import LedgerUnavailableError
 from functions.core.model import ArrivalState, PipelineKey
+from functions.services.backfill import request_backfill, show_backfill
 from functions.services.reconcile import reconcile
 from tests.support.control_plane import SCORING, World, make_blob, make_pipelines
 from tests.support.fault_walk import CrashAt, FailAt, ProcessDiedError
@@ -151,3 +155,25 @@ def test_pipelines_without_a_history_cost_nothing_but_a_look() -> None:
 
     assert world.ledger.forget_before(PipelineKey("another"), before=YEAR_LATER, limit=10) == 0
     assert ArrivalState.HELD not in {values["state"] for values, _ in world.tables.rows["arrivals"].values()}
+
+
+@pytest.mark.recipe("What the ledger has forgotten")
+def test_a_backfill_further_back_than_the_ledger_remembers_scores_again() -> None:
+    """The dry run counts them as new, which is what a person is told to look at."""
+    world = make_old_world()
+    world.workspace.models["main.tidegate.flight_delay", "champion"] = "7"
+    for name in ("scored.parquet", "held.parquet"):
+        world.inputs.put(make_blob(name), at=NOON)
+    for _ in range(8):
+        forget(world)
+    world.clock.advance(timedelta(days=365))
+    actor, body = Actor(name="ada"), {"pipeline": SCORING, "prefix": "flights/new/scored"}
+
+    counted, _ = request_backfill(world.plane, json.dumps(body).encode(), actor)
+    world.work()
+    plan = show_backfill(world.plane, counted.id).plan
+    request_backfill(world.plane, json.dumps({**body, "yes": True}).encode(), actor)
+    world.settle_submissions()
+
+    assert plan == Counts(new=1)
+    assert len(world.databricks_runs()) == 2

@@ -309,6 +309,7 @@ def plain(message: str) -> str:
     return base64.b64decode(message).decode()
 
 
+@pytest.mark.recipe("A clock jumped")
 def test_a_clock_that_jumps_back_never_reopens_a_closed_batch() -> None:
     """What is frozen is frozen by the ledger's rows, not by the time; later files make a batch of their own."""
     world = World(pipelines=make_pipelines(quiet=30, max_wait=60))

@@ -225,10 +225,13 @@ def test_pausing_and_resuming_twice_says_what_it_did_not_do() -> None:
     resumed = resume_pipeline(world.plane, SCORING, BOB)
     again = resume_pipeline(world.plane, SCORING, BOB)
 
-    told = "it was paused by ada at 2026-03-01 12:00:00 UTC (the schema changes)"
+    told = "by ada since 2026-03-01 12:00:00 UTC (the schema changes)"
     assert first.did == ("paused pipeline flight_delay_scoring",)
-    assert (second.did, second.did_not) == ((), (f"paused nothing: {told}",))
-    assert resumed.did == (f"resumed pipeline flight_delay_scoring: {told}", "had the dispatcher look")
+    assert (second.did, second.did_not) == (
+        (),
+        (f"paused nothing: pipeline flight_delay_scoring is paused already, {told}",),
+    )
+    assert resumed.did == (f"resumed pipeline flight_delay_scoring, paused {told}", "had the dispatcher look")
     assert again.did_not == ("resumed nothing: pipeline flight_delay_scoring was not paused",)
     assert [span.fields["by"] for span in world.telemetry.spans if span.name == "operator"] == ["ada", "bob"]
 
@@ -240,7 +243,8 @@ def test_resuming_one_while_all_are_paused_says_that_it_stays_so() -> None:
 
     acted = resume_pipeline(world.plane, SCORING, ADA)
 
-    assert acted.did_not == ("started nothing of pipeline flight_delay_scoring: a person has paused the pipeline",)
+    why = "all pipelines are paused, by ada since 2026-03-01 12:00:00 UTC"
+    assert acted.did_not == (f"started nothing of pipeline flight_delay_scoring: {why}",)
     assert show_pipeline(world.plane, SCORING).to_json()["are_all_paused"] is True
 
 

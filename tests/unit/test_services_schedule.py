@@ -140,6 +140,7 @@ def test_no_missed_slot_is_left_out_however_many_there_are() -> None:
     assert slots_run(world)[0] == "03-01 13:00"
 
 
+@pytest.mark.recipe("A clock jumped")
 def test_a_clock_that_leapt_ahead_and_came_back_does_not_silence_a_schedule() -> None:
     """Left alone, a slot noted by a wrong clock would keep the schedule quiet for a year."""
     world = make_world(make_pipelines("0 0 3 * * *"))
