@@ -176,6 +176,8 @@ def completion_events(**fixed: Any) -> st.SearchStrategy[CompletionEvent]:
         "outputs": st.none() | outputs,
         "stages": st.lists(stage_results, max_size=3).map(tuple),
         "metrics": st.dictionaries(texts, st.floats(-1e12, 1e12), max_size=3),
+        "consignment": texts,
+        "replaces": st.none() | run_ids,
         "refused": st.none() | refusals,
         "traceparent": st.just("") | traceparents,
     }

@@ -28,6 +28,7 @@ _SCHEMA: Final = "urn:tidegate:schema:completion-event:1"
 _SHA256: Final = r"[0-9a-f]{64}"
 _MAX_REASON: Final = 4000
 _REASON_BYTES: Final = 6000
+_MAX_CONSIGNMENT: Final = 1100  # a container and most of a blob's name
 
 Announcer = Literal["notebook", "control_plane"]
 
@@ -57,6 +58,8 @@ class CompletionEvent:
     outputs: OutputsRef | None = None
     stages: tuple[StageResult, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict[str, float])
+    consignment: str = ""  # whose files the attempt read: container/folder/
+    replaces: RunId | None = None  # the run over fewer or older files of the same consignment
     refused: RefusedRef | None = None  # the input files that alone are to blame for a failure, if that is known
     traceparent: str = ""
 
@@ -124,6 +127,8 @@ class CompletionEvent:
             "outputs": None if outputs is None else outputs.to_fields(),
             "stages": [stage.to_fields() for stage in self.stages],
             "metrics": dict(self.metrics),
+            "consignment": self.consignment or None,
+            "replaces": self.replaces,
             "refused": None if self.refused is None else self.refused.to_fields(),
             "announced_by": self.announced_by,
         }
@@ -199,7 +204,12 @@ _DATA_KEYS: Final = (
 )
 
 
-_DATA_KEYS_SINCE: Final = ("refused",)  # that a row or a notebook of the release before lacks
+_DATA_KEYS_SINCE: Final = ("consignment", "replaces", "refused")  # that a row or a notebook of the release before lacks
+
+
+def _present(reader: Reader) -> Reader:
+    """Return the reader, or one of a null in place of nothing."""
+    return Reader(None, reader.place, reader.problems) if reader.is_absent else reader
 
 
 def _read_event(cls: type[CompletionEvent], root: Reader, data: Reader) -> CompletionEvent:
@@ -208,7 +218,8 @@ def _read_event(cls: type[CompletionEvent], root: Reader, data: Reader) -> Compl
     databricks_run_id = data.child("databricks_run_id").nullable_integer(minimum=0)
     announced_by = data.child("announced_by").text(pattern="notebook|control_plane", expected="who announces")
     model, inputs, outputs = data.child("model"), data.child("inputs"), data.child("outputs")
-    refused = data.child("refused")
+    consignment, replaces, refused = (_present(data.child(key)) for key in _DATA_KEYS_SINCE)
+    before = replaces.nullable_text(pattern=RUN_ID_PATTERN, expected="a run id")
     data.child("metrics").mapping(optional=None)
     return cls(
         run_id=RunId(data.child("run_id").text(pattern=RUN_ID_PATTERN, expected="a run id")),
@@ -227,7 +238,9 @@ def _read_event(cls: type[CompletionEvent], root: Reader, data: Reader) -> Compl
         outputs=None if outputs.value is None else OutputsRef.read(outputs),
         stages=tuple(StageResult.read(item) for item in data.child("stages").items(max_items=len(Stage))),
         metrics={name: reader.number() for name, reader in data.child("metrics").children()},
-        refused=None if refused.is_absent or refused.value is None else RefusedRef.read(refused),
+        consignment=consignment.nullable_text(max_length=_MAX_CONSIGNMENT) or "",
+        replaces=None if before is None else RunId(before),
+        refused=None if refused.value is None else RefusedRef.read(refused),
         traceparent=root.child("traceparent").text(
             pattern="|00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", expected="a W3C traceparent", default=""
         ),

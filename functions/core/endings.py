@@ -119,6 +119,8 @@ def announce(
         model=ModelRef(name=run.model_name, version=run.model_version),
         inputs=inputs,
         outputs=outputs,
+        consignment=run.consignment,
+        replaces=run.replaces,
         traceparent=run.traceparent or "",
     )
 

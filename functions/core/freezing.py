@@ -54,6 +54,8 @@ def freeze(start: StartRun, files: Sequence[BlobVersion], situation: Situation, 
             ManifestFile(blob=blob, arrival_id=arrival_id if arrival_id in arrived else None)
             for arrival_id, blob in by_id.items()
         ),
+        consignment=start.consignment,
+        replaces=start.replaces if start.consignment else None,
     )
     base = f"https://{situation.account}.blob.core.windows.net"
     output_url = ""

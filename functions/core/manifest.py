@@ -48,9 +48,13 @@ class InputManifest:
     batch_id: BatchId
     created_at: datetime
     files: tuple[ManifestFile, ...]
+    consignment: str = ""  # whose version these files are: container/folder/
+    replaces: RunId | None = None  # the run of the version before
 
     def __post_init__(self) -> None:
         require_utc(self.created_at, "created_at")
+        if self.replaces is not None and not self.consignment:
+            raise ValueError(f"only a version of a consignment replaces a run, got {self.replaces!r}")
 
     def to_bytes(self) -> bytes:
         """Return the document under docs/contracts/manifest.schema.json, UTF-8, keys sorted."""
@@ -75,6 +79,7 @@ class InputManifest:
                     }
                     for file in self.files
                 ],
+                **({"consignment": self.consignment, "replaces": self.replaces} if self.consignment else {}),
             },
             ensure_ascii=False,
             sort_keys=True,
@@ -91,9 +96,14 @@ class InputManifest:
         problems: list[Problem] = []
         root = Reader(_parse_json(data, "manifest"), "manifest", problems)
         keys = ("schema_version", "run_id", "pipeline", "kind", "batch_id", "created_at", "files")
-        if not root.mapping(required=keys):
+        if not root.mapping(required=keys, optional=("consignment", "replaces")):
             raise InvalidDocumentError(problems)
         root.child("schema_version").constant(1)
+        consignment, replaces = root.child("consignment"), root.child("replaces")
+        if consignment.is_absent and not replaces.is_absent:
+            replaces.refuse("nothing, without a consignment")
+            raise InvalidDocumentError(problems)
+        before = None if replaces.is_absent else replaces.nullable_text(pattern=RUN_ID_PATTERN, expected="a run id")
         manifest = cls(
             run_id=RunId(root.child("run_id").text(pattern=RUN_ID_PATTERN, expected="a run id")),
             pipeline=PipelineKey(root.child("pipeline").text(min_length=1)),
@@ -101,6 +111,8 @@ class InputManifest:
             batch_id=BatchId(root.child("batch_id").text(pattern="[0-9a-f]{16}", expected="16 hex digits")),
             created_at=root.child("created_at").instant(),
             files=tuple(_read_file(item) for item in root.child("files").items()),
+            consignment="" if consignment.is_absent else consignment.text(min_length=1) or "?",
+            replaces=None if before is None else RunId(before),
         )
         if problems:
             raise InvalidDocumentError(problems)
@@ -108,13 +120,27 @@ class InputManifest:
 
 
 def manifest_of(
-    *, run_id: RunId, pipeline: PipelineKey, kind: RunKind, created_at: datetime, files: tuple[ManifestFile, ...]
+    *,
+    run_id: RunId,
+    pipeline: PipelineKey,
+    kind: RunKind,
+    created_at: datetime,
+    files: tuple[ManifestFile, ...],
+    consignment: str = "",
+    replaces: RunId | None = None,
 ) -> InputManifest:
     """Return the manifest of these files, ordered by URL and ETag, with the batch id that follows from them."""
     ordered = tuple(sorted(files, key=lambda file: (file.blob.url, file.blob.etag)))
     batch_id = batch_id_of(arrival_id_of(file.blob) for file in ordered)
     return InputManifest(
-        run_id=run_id, pipeline=pipeline, kind=kind, batch_id=batch_id, created_at=created_at, files=ordered
+        run_id=run_id,
+        pipeline=pipeline,
+        kind=kind,
+        batch_id=batch_id,
+        created_at=created_at,
+        files=ordered,
+        consignment=consignment,
+        replaces=replaces,
     )
 
 

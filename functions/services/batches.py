@@ -273,6 +273,10 @@ def _as_kept(
         start, input=ArrivalsInput(arrivals=tuple(arrivals)), cause=replace(start.cause, at=kept.created_at)
     )
     frozen = freeze(start, [file.blob for file in kept.files], situation, now=plane.clock.now())
+    if isinstance(frozen, Frozen) and not kept.consignment:  # one that the release before was writing when it stopped
+        manifest = replace(frozen.manifest, consignment="", replaces=None)
+        pointer = None if frozen.run.manifest is None else replace(frozen.run.manifest, sha256=manifest.sha256())
+        frozen = Frozen(run=replace(frozen.run, manifest=pointer), manifest=manifest)
     if isinstance(frozen, Skip) or frozen.manifest != kept:
         raise LedgerConflictError(f"run {start.run_id!r}", "its manifest does not follow from its arrivals")
     return frozen

@@ -190,6 +190,20 @@ def test_bad_files_are_refused_with_reasons(
     assert {run.info.status for run in runs if run.data.tags["tidegate.run_id"] == values["run_id"]} == {"FAILED"}
 
 
+def test_a_version_of_a_folder_is_announced_as_such(trained: World, begin: Any) -> None:
+    """The notebook knows from its manifest which folder it reads, and which run's scores it takes the place of."""
+    adds = {"consignment": "input/june/", "replaces": "flight_delay_scoring-20130701T020000Z-0123456789ab"}
+    urls = [trained.upload("part-0.parquet", b"no parquet")]
+    run = begin(trained, trained.parameters("scoring", urls, manifest_adds=adds))
+
+    with pytest.raises(InputRefusedError):
+        run.stage("validation")
+
+    event = trained.announcements.events[-1]
+    check(event, "completion-event")
+    assert {name: event["data"][name] for name in adds} == adds
+
+
 def test_a_file_that_changed_is_superseded(trained: World, begin: Any) -> None:
     """The batch was frozen with another version, so the run must not read this one."""
     url = trained.upload("june.parquet", make_flights(10))

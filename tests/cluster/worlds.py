@@ -183,7 +183,14 @@ class World:
         return str(url)
 
     def parameters(
-        self, kind: str, urls: Sequence[str], *, attempt: int = 1, run: int = 1, **changed: str
+        self,
+        kind: str,
+        urls: Sequence[str],
+        *,
+        attempt: int = 1,
+        run: int = 1,
+        manifest_adds: Mapping[str, str | None] | None = None,
+        **changed: str,
     ) -> dict[str, str]:
         """Return the strings for a run over the files as they are now, after writing its manifest."""
         files = []
@@ -203,6 +210,7 @@ class World:
             "batch_id": batch_id,
             "created_at": "2013-07-01T03:00:00Z",
             "files": files,
+            **(manifest_adds or {}),
         }
         data = json.dumps(document).encode()
         manifest = BlobUrl(account=ACCOUNT, container="tidegate", path=f"manifests/{pipeline}/{run_id}.json")

@@ -161,6 +161,10 @@ def _completion(kind: RunKind, outcome: Outcome) -> CompletionEvent:
         else None,
         stages=(StageResult(name=Stage.PUBLISH, outcome=StageOutcome.RAN, duration_s=1.5),) if is_completed else (),
         metrics={"auc": 0.74} if is_completed and kind is RunKind.TRAINING else {},
+        consignment="input/flights/new/2013-06/" if is_completed and kind is RunKind.SCORING else "",
+        replaces=RunId(f"{pipeline}-20260301T110000Z-9876543210ab")
+        if is_completed and kind is RunKind.SCORING
+        else None,
         refused=RefusedRef(file_count=1, files=(RefusedFile(url=june.url, etag=june.etag, reason=why),))
         if refuses
         else None,

@@ -299,6 +299,8 @@ def test_the_largest_lineage_stays_under_64_kb(character: str) -> None:
             outputs, scores_url=f"{BASE}/scores/" + "s" * 4000, manifest_url=f"{BASE}/scores/" + "m" * 4000
         ),
         metrics={f"metric_{index}": 0.1234567890123456 for index in range(40)},
+        consignment="container/" + character * 1024,
+        replaces=RUN_ID,
         refused=RefusedRef(
             file_count=500,
             files=tuple(
@@ -313,7 +315,7 @@ def test_the_largest_lineage_stays_under_64_kb(character: str) -> None:
     document = json.loads(text)
     validator_of("completion-event").validate(document)
     assert CompletionEvent.from_json(text).to_json() == text
-    assert len(document["data"]["inputs"]["files"]) == 6
+    assert len(document["data"]["inputs"]["files"]) == 3
     assert document["data"]["inputs"]["file_count"] == 1
     assert document["data"]["refused"]["file_count"] == 500
     assert len(document["data"]["refused"]["files"]) == 2
@@ -429,6 +431,46 @@ def test_manifest_does_not_depend_on_the_order_of_arrival() -> None:
 
     assert first.to_bytes() == second.to_bytes()
     assert [(file.blob.path, file.blob.etag) for file in first.files] == [("a", "1"), ("a", "2"), ("b", "1")]
+
+
+def test_manifest_of_a_consignment_names_it_and_the_version_before() -> None:
+    """A notebook announces both; a batch that is no consignment's keeps the bytes it always had."""
+    facts = {
+        "run_id": RUN_ID,
+        "pipeline": PipelineKey("scoring"),
+        "kind": RunKind.SCORING,
+        "created_at": NOON,
+        "files": (),
+    }
+    before = RunId("scoring-20260101T110000Z-0123456789ab")
+
+    of_a_folder = manifest_of(**facts, consignment="input/june/", replaces=before)  # type: ignore[arg-type] # as above
+    first, plain = manifest_of(**facts, consignment="input/june/"), manifest_of(**facts)  # type: ignore[arg-type] # as above
+
+    documents = [json.loads(manifest.to_bytes()) for manifest in (of_a_folder, first, plain)]
+    assert [(one.get("consignment"), one.get("replaces", "absent")) for one in documents] == [
+        ("input/june/", before),
+        ("input/june/", None),
+        (None, "absent"),
+    ]
+    for manifest, document in zip((of_a_folder, first, plain), documents, strict=True):
+        validator_of("manifest").validate(document)
+        assert InputManifest.from_bytes(manifest.to_bytes()) == manifest
+    for wrong in ({"replaces": before}, {"consignment": "", "replaces": None}, {"consignment": "a/", "replaces": "x"}):
+        with pytest.raises(InvalidDocumentError):
+            InputManifest.from_bytes(json.dumps(documents[2] | wrong).encode())
+    with pytest.raises(ValueError, match="only a version of a consignment replaces a run"):
+        replace(plain, replaces=before)
+
+
+def test_event_of_the_release_before_lacks_what_came_since() -> None:
+    """A notebook or a row of that release is read all the same."""
+    document = make_event().to_document()
+    data = {
+        key: value for key, value in make_event().to_data().items() if key not in {"consignment", "replaces", "refused"}
+    }
+
+    assert CompletionEvent.from_document(document | {"data": data}) == make_event()
 
 
 def test_manifest_with_mistakes_lists_them() -> None:

@@ -374,6 +374,23 @@ class TestLateFiles:
         )
         assert second.batch_id != first.batch_id
 
+    def test_the_end_of_a_later_version_says_what_it_takes_the_place_of(self) -> None:
+        """R10: a subscriber that hears of both knows which counts, whoever announces it."""
+        world = self.frozen_world(f"{MARKER}, {LATE}")
+        land(world, part("c"))
+        pass_time(world)
+        for run in world.databricks_runs():
+            world.finish(run, reports=False)
+        world.settle()
+
+        first, second = sorted(world.runs(), key=versions_before(world))
+
+        told = {event.run_id: (event.consignment, event.replaces) for event in world.publisher.published}
+        assert told == {first.id: (PLACE, None), second.id: (PLACE, first.id)}
+        assert second.manifest is not None
+        manifest = InputManifest.from_bytes(world.manifests.blobs[second.manifest.url])
+        assert (manifest.consignment, manifest.replaces) == (PLACE, first.id)
+
     def test_an_overwritten_file_is_in_the_new_version_once(self) -> None:
         world = self.frozen_world(f"{MARKER}, {LATE}")
 

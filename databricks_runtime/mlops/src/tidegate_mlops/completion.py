@@ -28,6 +28,8 @@ class RunFacts:
     outputs: Mapping[str, object] | None
     stages: Sequence[StageResult]
     metrics: Mapping[str, float]
+    consignment: str | None = None  # as the input manifest has it
+    replaces: str | None = None  # likewise
     refused: Sequence[RefusedFile] = ()  # the input files that alone are to blame for a failure
 
 
@@ -71,6 +73,8 @@ def completion_event(
             "outputs": facts.outputs,
             "stages": [stage.to_json() for stage in facts.stages],
             "metrics": dict(facts.metrics),
+            "consignment": facts.consignment,
+            "replaces": facts.replaces,
             "refused": _refused(facts.refused),
             "announced_by": "notebook",
         },

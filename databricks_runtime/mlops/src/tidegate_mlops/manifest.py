@@ -16,7 +16,7 @@ __all__ = ["InputFile", "InputManifest", "all_superseded", "confirm_unchanged", 
 
 _SCHEMA_VERSION: Final = 1
 _FILES_IN_SUMMARY: Final = 20  # the completion schema's limit; the manifest has them all
-_SUMMARY_CHARACTERS: Final = 20_000  # an event may have 64 KB in all
+_SUMMARY_CHARACTERS: Final = 12_000  # an event may have 64 KB in all
 _REQUESTS_AT_ONCE: Final = 8
 
 
@@ -37,6 +37,8 @@ class InputManifest:
     sha256: str
     batch_id: str
     files: tuple[InputFile, ...]
+    consignment: str | None = None  # whose version these files are: container/folder/
+    replaces: str | None = None  # the run of the version before
 
     @classmethod
     def parse(cls, data: bytes, parameters: Parameters) -> Self:
@@ -54,6 +56,7 @@ class InputManifest:
                 InputFile(url=BlobUrl.parse(file["url"]), etag=str(file["etag"]), size_bytes=int(file["size_bytes"]))
                 for file in document["files"]
             )
+            consignment, replaces = (document.get(name) for name in ("consignment", "replaces"))
         except (ValueError, KeyError, TypeError) as error:
             raise InvalidManifestError(f"{parameters.manifest_url} is no input manifest: {error!r}") from error
         wanted = {
@@ -68,7 +71,14 @@ class InputManifest:
         ]
         if wrong:
             raise InvalidManifestError(f"{parameters.manifest_url}: {'; '.join(wrong)}")
-        return cls(url=parameters.manifest_url, sha256=digest, batch_id=parameters.batch_id, files=files)
+        return cls(
+            url=parameters.manifest_url,
+            sha256=digest,
+            batch_id=parameters.batch_id,
+            files=files,
+            consignment=consignment,
+            replaces=replaces,
+        )
 
     def summary(self) -> dict[str, object]:
         """Return the `inputs` object of result, scores manifest and completion event, of bounded size."""

@@ -281,6 +281,8 @@ class Run[P: PreparedData, M: Model]:
                 outputs=self._findings.outputs,
                 stages=[replace(result) for result in self._results],
                 metrics=self._findings.metrics,
+                consignment=self._manifest.consignment if self._manifest else None,
+                replaces=self._manifest.replaces if self._manifest else None,
                 refused=refused,
             ),
             outcome=outcome,
