@@ -120,8 +120,9 @@ stamp() { # stamp STEP INPUT...: written whole or not at all
 explain_failure() { # explain_failure TITLE LOG: one sentence that says what to do, with the log's end when it is needed
     if grep -qE 'No space left on device|ENOSPC' "$2"; then
         echo "Set-up: the disk is full ($1); free some space and repeat the command: finished steps are kept." >&2
+    # "from versions: none" is all that pip says of a registry that it does not try again: what is locked exists.
     elif grep -qE 'ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT' "$2" || grep -qiE \
-        'dns error|could ?n.t resolve|failed to resolve|name resolution|connection refused|network is unreachable|error sending request|failed to fetch|max retries exceeded|newconnectionerror|urlopen error|tunnel connection failed|network was disabled|timed out' "$2"; then
+        'dns error|could ?n.t resolve|failed to resolve|name resolution|connection refused|network is unreachable|error sending request|failed to fetch|max retries exceeded|newconnectionerror|urlopen error|tunnel connection failed|network was disabled|timed out|from versions: none' "$2"; then
         echo "Set-up: a package registry could not be reached ($1); check the network or the proxy settings and repeat the command: finished steps are kept. Details: $2" >&2
     else
         echo "Set-up: $1 failed. The end of $2:" >&2

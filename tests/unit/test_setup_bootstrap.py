@@ -30,7 +30,7 @@ case "$0 $*" in
     *"node --version"*) echo "v20.1.0" ;;
     *"node -p"*) echo "$0" ;;
     *" venv "*) for last; do :; done; mkdir -p "$last/bin"; cp "$0" "$last/bin/python" ;;
-    *"pip sync"*) [ -z "$OFFLINE" ] || { echo "error sending request for url" >&2; exit 2; } ;;
+    *"pip sync"*) [ -z "$OFFLINE" ] || { echo "$OFFLINE" >&2; exit 2; } ;;
     *"pip install"*) cp "$0" .venv/bin/tidegate ;;
     *"npm ci"*) mkdir -p node_modules/azurite ;;
     *"pip download"*) mkdir -p .tools/release-wheels.new ;;
@@ -176,12 +176,19 @@ def test_a_finished_set_up_calls_nothing(run: Run, programs: Path, tmp_path: Pat
     assert (tmp_path / "calls").read_text() == calls
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "error sending request for url",
+        "ERROR: Could not find a version that satisfies the requirement uv==0.9.7 (from versions: none)",  # no retries
+    ],
+)
 def test_an_unreachable_registry_is_told_and_a_repeated_run_goes_on_from_there(
-    run: Run, programs: Path, tmp_path: Path
+    run: Run, programs: Path, tmp_path: Path, words: str
 ) -> None:
     _install_everything(programs)
 
-    offline = run(OFFLINE="yes")
+    offline = run(OFFLINE=words)
     (tmp_path / "calls").write_text("")
     again = run()
 
