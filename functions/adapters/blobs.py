@@ -17,7 +17,7 @@ from functions.core.errors import (
     Problem,
     StorageUnavailableError,
 )
-from functions.core.manifest import BLOB_URL_PATTERN, InputManifest, ManifestPointer, manifest_path
+from functions.core.manifest import BLOB_URL_PATTERN, MAX_MANIFEST_BYTES, InputManifest, ManifestPointer, manifest_path
 from functions.core.model import BlobVersion
 from functions.core.scores import MANIFEST_NAME, ScoresManifest
 from functions.ports import BlobPage, StoredBlob
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BlobInputs", "BlobManifests", "BlobQuarantine"]
 
-_MAX_MANIFEST_BYTES: Final = 64 * 1024 * 1024
 _BAD_REQUEST: Final = 400
 _RANGE_NOT_SATISFIABLE: Final = 416
 _URL_PARTS: Final = re.compile(r"https://([a-z0-9]{3,24})\.blob\.core\.windows\.net/([^/]+)/(.+)")
@@ -143,7 +142,7 @@ class BlobManifests:
         blob = self._storage.blobs(account).get_blob_client(container, path)
         try:
             with azure_errors(f"reading {container}/{path}", StorageUnavailableError):
-                return _download(blob, _MAX_MANIFEST_BYTES)
+                return _download(blob, MAX_MANIFEST_BYTES)
         except NotFoundError:
             return None
 

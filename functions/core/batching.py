@@ -6,6 +6,7 @@ from typing import Final
 
 from functions.core.decided import ArrivalsInput, Decision, Hold, Situation, Skip, Wanted
 from functions.core.ledger import Arrival, Cause, CauseKind
+from functions.core.manifest import fits_into_a_manifest, fitting
 from functions.core.pipelines import ConcurrencyPolicy, Pipeline, Pipelines
 from functions.core.reasons import HoldReason, SkipReason
 from functions.core.starting import start
@@ -35,6 +36,9 @@ def close_batch(
     if wait_s > 0 and latest <= now + CLOCKS_DIFFER and len(held) < batching.max_files:
         return Hold(pipeline=pipeline.key, reason=HoldReason.WINDOW_OPEN, wait_s=wait_s)
     batch = tuple(sorted(held, key=lambda arrival: (arrival.event_time, arrival.id))[: batching.max_files])
+    blobs = [arrival.blob for arrival in batch]
+    if not fits_into_a_manifest(blobs):  # the rest is held, as what is beyond `max_files` is
+        batch = batch[: fitting(blobs)]
     ids = [arrival.id for arrival in batch]
     wanted = Wanted(
         run_id=run_id_of_batch(pipeline.key, batch[0].event_time, ids),

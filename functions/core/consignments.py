@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from functions.core.batching import CLOCKS_DIFFER
 from functions.core.decided import Hold
 from functions.core.ledger import Arrival
+from functions.core.manifest import MAX_MANIFEST_BYTES, fits_into_a_manifest
 from functions.core.model import BlobVersion, PipelineKey, RunId
 from functions.core.pipelines import LateFiles, OnTimeout, Pipeline, Pipelines, ReadinessKind
 from functions.core.readiness_toml import MOST_FILES
@@ -123,6 +124,9 @@ def judge_consignment(
     count = len({*wanted, *(blob.path for blob in facts.frozen or ())})
     if count > MOST_FILES:
         return _hold(pipeline, HoldReason.TOO_MANY_FILES, detail=f"{count}, at most {MOST_FILES}")
+    if not fits_into_a_manifest([*(arrival.blob for arrival in wanted.values()), *_kept(wanted, facts)]):
+        detail = f"{count}, whose names are longer than the {MAX_MANIFEST_BYTES >> 20} MiB of one manifest"
+        return _hold(pipeline, HoldReason.TOO_MANY_FILES, detail=detail)
     lack = _lack(pipeline, wanted, facts)
     wait_s: float | None
     if lack is None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -12,7 +13,22 @@ from functions.core.model import ArrivalId, BatchId, BlobVersion, PipelineKey, R
 from functions.core.reading import Reader, to_iso
 from functions.core.tokens import RUN_ID_PATTERN, arrival_id_of, batch_id_of
 
-__all__ = ["BLOB_URL_PATTERN", "InputManifest", "ManifestFile", "ManifestPointer", "manifest_of", "manifest_path"]
+__all__ = [
+    "BLOB_URL_PATTERN",
+    "MAX_MANIFEST_BYTES",
+    "InputManifest",
+    "ManifestFile",
+    "ManifestPointer",
+    "fits_into_a_manifest",
+    "fitting",
+    "manifest_of",
+    "manifest_path",
+]
+
+MAX_MANIFEST_BYTES: Final = 64 * 1024 * 1024  # read whole by the control plane and by every notebook's driver
+_ENVELOPE_BYTES: Final = 16 * 1024  # what is beside the files, a consignment's name among it
+_LONGEST_ENTRY_BYTES: Final = 32 * 1024  # a name of 1,024 characters, encoded twice
+_ARRIVAL_ID: Final = ArrivalId("0" * 64)
 
 BLOB_URL_PATTERN: Final = r"https://[a-z0-9]{3,24}\.blob\.core\.windows\.net/[^?#\s]+"
 _SHA256: Final = r"[0-9a-f]{64}"
@@ -66,19 +82,7 @@ class InputManifest:
                 "kind": self.kind.value,
                 "batch_id": self.batch_id,
                 "created_at": to_iso(self.created_at),
-                "files": [
-                    {
-                        "url": file.blob.url,
-                        "account": file.blob.account,
-                        "container": file.blob.container,
-                        "path": file.blob.path,
-                        "etag": file.blob.etag,
-                        "size_bytes": file.blob.size_bytes,
-                        "sequencer": file.blob.sequencer,
-                        "arrival_id": file.arrival_id,
-                    }
-                    for file in self.files
-                ],
+                "files": [_entry(file.blob, file.arrival_id) for file in self.files],
                 **({"consignment": self.consignment, "replaces": self.replaces} if self.consignment else {}),
             },
             ensure_ascii=False,
@@ -144,9 +148,40 @@ def manifest_of(
     )
 
 
+def fitting(blobs: Iterable[BlobVersion]) -> int:
+    """Return how many of these files, from the first on, one manifest holds: it is read whole, so it has a bound."""
+    room, count = MAX_MANIFEST_BYTES - _ENVELOPE_BYTES, 0
+    for blob in blobs:
+        entry = json.dumps(_entry(blob, _ARRIVAL_ID), ensure_ascii=False, separators=(",", ":"))
+        room -= len(entry.encode(errors="replace")) + 1
+        if room < 0:
+            break
+        count += 1
+    return count
+
+
+def fits_into_a_manifest(blobs: Sequence[BlobVersion]) -> bool:
+    """Return whether one manifest holds all of these files."""
+    is_small = len(blobs) * _LONGEST_ENTRY_BYTES <= MAX_MANIFEST_BYTES - _ENVELOPE_BYTES
+    return is_small or fitting(blobs) == len(blobs)
+
+
 def manifest_path(pipeline: PipelineKey, run_id: RunId) -> str:
     """Return the blob path of a run's manifest within the control container."""
     return f"manifests/{pipeline}/{run_id}.json"
+
+
+def _entry(blob: BlobVersion, arrival_id: ArrivalId | None) -> dict[str, object]:
+    return {
+        "url": blob.url,
+        "account": blob.account,
+        "container": blob.container,
+        "path": blob.path,
+        "etag": blob.etag,
+        "size_bytes": blob.size_bytes,
+        "sequencer": blob.sequencer,
+        "arrival_id": arrival_id,
+    }
 
 
 def _parse_json(data: bytes, what: str) -> object:

@@ -8,6 +8,7 @@ from functions.core.errors import InvalidRequestError, LedgerConflictError, Prob
 from functions.core.freezing import Frozen, freeze
 from functions.core.globs import Glob
 from functions.core.ledger import Run
+from functions.core.manifest import MAX_MANIFEST_BYTES, fits_into_a_manifest
 from functions.core.model import BlobVersion
 from functions.core.work import WorkItem, WorkKind
 from functions.ports import Entry
@@ -39,6 +40,9 @@ def find_files(plane: ControlPlane, start: StartRun) -> list[BlobVersion]:
             files: list[BlobVersion] = []
             for container, prefix, pattern, suffix in places:
                 _list_into(files, plane, container, Glob(prefix, pattern, suffix))
+            if not fits_into_a_manifest(files):
+                expected = f"names that fit into one manifest of {MAX_MANIFEST_BYTES >> 20} MiB"
+                raise InvalidRequestError([Problem("files", f"{len(files)} files with longer names", expected)])
             return files
         case _:
             raise AssertionError("a batch of arrivals has its files already")

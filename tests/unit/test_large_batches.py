@@ -1,19 +1,24 @@
 """Tests batches of the largest size: 50,000 files are frozen and read again, and the parameters stay small."""
 
 import time
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from functions.core.batching import close_batch
-from functions.core.decided import Situation, StartRun
+from functions.core.consignments import Facts, judge_consignment
+from functions.core.decided import ArrivalsInput, Hold, Situation, StartRun
+from functions.core.errors import InvalidRequestError
 from functions.core.freezing import Frozen, freeze, parameters_of
 from functions.core.ledger import Arrival
-from functions.core.manifest import InputManifest
+from functions.core.manifest import MAX_MANIFEST_BYTES, InputManifest
 from functions.core.model import ArrivalState, RunState
 from functions.core.parameters import MAX_PARAMETERS_BYTES, size_of
+from functions.core.reasons import HoldReason
 from functions.core.tokens import arrival_id_of
 from functions.services.closing import close_pipeline_batch
+from functions.services.requests import request_run
 from tests.support.control_plane import ACCOUNT, SCORING, World, make_blob, make_pipelines
 
 MOST_FILES = 50_000
@@ -21,8 +26,8 @@ CPU_SECONDS = 60  # several times what it takes; the host ends a function after 
 NOON = World().clock.now()
 
 
-def held_arrival(number: int, *, consignment: str = "") -> Arrival:
-    name = f"2013-07/part-{number:05d}-{'x' * 80}.parquet"
+def held_arrival(number: int, *, consignment: str = "", padding: str = "x" * 80) -> Arrival:
+    name = f"2013-07/part-{number:05d}-{padding}.parquet"
     blob = make_blob(name, etag=f"0x8D{number:012X}", sequencer=f"{number:050d}")
     return Arrival(
         id=arrival_id_of(blob),
@@ -59,8 +64,56 @@ def test_fifty_thousand_files_are_frozen_and_read_in_bounded_time() -> None:
     assert frozen.run.manifest is not None
     assert read.sha256() == frozen.run.manifest.sha256
     assert (frozen.run.file_count, frozen.run.arrival_count, len(frozen.run.arrivals)) == (MOST_FILES, MOST_FILES, 200)
-    assert len(content) < 64 * 1024 * 1024  # what the manifest store reads at most
+    assert len(content) < MAX_MANIFEST_BYTES
     assert size_of(parameters_of(frozen.run)) < MAX_PARAMETERS_BYTES / 4
+
+
+LONGEST = "😀" * 980  # with the rest of the path as many characters as a blob's name may have
+TOO_MANY = 4_500  # of such files for the 64 MiB that one manifest may have
+
+
+def test_a_batch_has_no_more_files_than_its_manifest_holds() -> None:
+    """R11: far fewer than `max_files` when names are long; what is beyond stays held for the next batch."""
+    pipelines = make_pipelines(quiet=10, max_wait=60, max_files=MOST_FILES)
+    situation = Situation(environment="local", account=ACCOUNT, model_version="7")
+    held = [held_arrival(number, padding=LONGEST) for number in range(TOO_MANY)]
+
+    start = close_batch(pipelines.get(SCORING), held, pipelines, situation, now=NOON + timedelta(minutes=2))
+
+    assert isinstance(start, StartRun)
+    assert isinstance(start.input, ArrivalsInput)
+    taken = [arrival.blob for arrival in start.input.arrivals]
+    frozen = freeze(start, taken, situation, now=NOON)
+    assert isinstance(frozen, Frozen)
+    assert 0 < len(taken) < TOO_MANY
+    assert 0.99 * MAX_MANIFEST_BYTES < len(frozen.manifest.to_bytes()) <= MAX_MANIFEST_BYTES
+
+
+def test_a_consignment_beyond_one_manifest_is_held_and_says_why() -> None:
+    """It makes sense whole or not at all, so none of it is cut off."""
+    readiness = f'kind = "count", count = {TOO_MANY}'
+    pipeline = make_pipelines(quiet=10, max_wait=60, glob="**", readiness=readiness).get(SCORING)
+    held = [held_arrival(number, consignment="c/", padding=LONGEST) for number in range(TOO_MANY)]
+
+    verdict = judge_consignment(pipeline, held, Facts(), now=NOON + timedelta(minutes=2))
+
+    assert isinstance(verdict, Hold)
+    assert verdict.reason is HoldReason.TOO_MANY_FILES
+    assert verdict.detail == "4500, whose names are longer than the 64 MiB of one manifest"
+
+
+def test_training_data_beyond_one_manifest_is_refused_before_anything_is_submitted() -> None:
+    """A model of the first files only would be one of data that nobody chose."""
+    world = World()
+    for number in range(TOO_MANY):
+        blob = held_arrival(number, padding=LONGEST).blob
+        world.inputs.put(replace(blob, path=blob.path.replace("flights/new/", "flights/history/")))
+
+    with pytest.raises(InvalidRequestError, match="names that fit into one manifest of 64 MiB"):
+        request_run(world.plane, b'{"pipeline": "flight_delay_training"}', idempotency_key="k")
+
+    assert world.runs() == []
+    assert world.databricks_runs() == []
 
 
 @pytest.mark.parametrize(
