@@ -13,6 +13,7 @@ from typing import Final
 from functions.adapters.arrival_marks import ArrivalMarks
 from functions.adapters.arrival_tables import ArrivalTables
 from functions.adapters.ledger_retention import LedgerRetention
+from functions.adapters.side_retention import SideRetention
 from functions.adapters.table_port import StoredRow, Tables
 from functions.core.alerts import Alert, AlertKind
 from functions.core.errors import InvalidDocumentError, LedgerConflictError, Problem
@@ -45,6 +46,7 @@ class TableLedger(ArrivalTables, ArrivalMarks):
         ArrivalTables.__init__(self, tables)
         ArrivalMarks.__init__(self, tables.table("marks"))
         self._retention = LedgerRetention(tables)
+        self._beside = SideRetention(tables)
         self._runs = tables.table("runs")
         self._open = tables.table("open")
 
@@ -140,8 +142,12 @@ class TableLedger(ArrivalTables, ArrivalMarks):
         return found
 
     def forget_before(self, pipeline: PipelineKey | None, *, before: datetime, limit: int) -> int:
-        """Look at so many arrivals and runs that are older, remove those that are settled; return how many."""
-        return self._retention.forget(pipeline, before=before, limit=limit)
+        """Look at so many arrivals and runs that are older, remove those that are settled; return how many.
+
+        What belongs to no pipeline, as requests, signals and alerts, goes with the arrivals of none.
+        """
+        beside = 0 if pipeline is not None else self._beside.forget(before=before, limit=limit)
+        return beside + self._retention.forget(pipeline, before=before, limit=limit)
 
     def claim_request(self, request: ClaimedRequest) -> ClaimedRequest:
         """Return the request that was first made under this id."""

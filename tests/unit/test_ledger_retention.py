@@ -1,17 +1,23 @@
 """What was settled long ago is removed bit by bit, by a setting; what is open or held stays for ever."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from functions.core.access import Actor
-from functions.core.backfills import Counts
+from functions.core.alerts import Alert, AlertKind
+from functions.core.backfills import Backfill, BackfillState, Counts
 from functions.core.errors import LedgerUnavailableError
-from functions.core.model import ArrivalState, PipelineKey
+from functions.core.model import ArrivalState, ModelSignal, PipelineKey, RunId, SignalType
+from functions.core.replays import Replay
+from functions.ports import ClaimedRequest, QuarantinedMessage
 from functions.services.backfill import request_backfill, show_backfill
 from functions.services.reconcile import reconcile
+from functions.services.replay import replay
+from functions.services.signals import receive_signal
 from tests.support.control_plane import SCORING, World, make_blob, make_pipelines
 from tests.support.fault_walk import CrashAt, FailAt, ProcessDiedError
 from tests.support.in_memory import Faults, make_ledger
@@ -177,3 +183,92 @@ def test_a_backfill_further_back_than_the_ledger_remembers_scores_again() -> Non
 
     assert plan == Counts(new=1)
     assert len(world.databricks_runs()) == 2
+
+
+BESIDE = ("request", "signal", "alert", "quarantined", "replay", "backfill")
+
+
+def make_world_with_a_past() -> World:
+    """Return a world that was asked and told of everything there is once."""
+    world = World()
+    world.deliver(make_blob("notes.txt"))
+    ledger, someone = world.ledger, Actor(name="someone")
+    for number in range(5):
+        at = NOON + timedelta(seconds=number)
+        ledger.claim_request(ClaimedRequest(request_id=f"key-{number}", requested_at=at, fingerprint="f"))
+        ledger.record_quarantined(QuarantinedMessage(id=f"m{number}", queue="arrivals", at=at, reason="?", url="u"))
+        run_id = RunId(f"{SCORING}-20260301T120000Z-{number:012x}")
+        ledger.record_alert(
+            Alert(kind=AlertKind.RUN_STALLED, pipeline=SCORING, at=at, detail="late", run_id=run_id, attempt=1)
+        )
+    arrival = world.arrivals()[0]
+    replay(world.plane, f'{{"arrival": "{arrival.id}"}}'.encode(), idempotency_key="replay-1", actor=someone)
+    receive_signal(world.plane, make_signal())
+    return world
+
+
+def make_signal() -> ModelSignal:
+    return ModelSignal(
+        event_id="w1",
+        source="/monitors/weekly",
+        type=SignalType.DRIFT_DETECTED,
+        time=NOON,
+        environment="local",
+        model_name="main.tidegate.flight_delay",
+        model_version=None,
+        window_start=NOON - timedelta(days=7),
+        window_end=NOON,
+        metrics={"psi": 0.3},
+    )
+
+
+def kinds_left(world: World) -> Counter[str]:
+    rows = [*world.tables.rows["marks"], *world.tables.rows["operations"]]
+    return Counter(kind for kind in (partition.partition(".")[0] for partition, _ in rows) if kind in BESIDE)
+
+
+def test_what_was_asked_and_told_long_ago_is_removed_a_page_at_a_time() -> None:
+    world = make_world_with_a_past()
+    others = {place for place in world.tables.rows["marks"] if place[0].partition(".")[0] not in BESIDE}
+    assert kinds_left(world) == {"request": 5, "alert": 5, "quarantined": 5, "replay": 1, "signal": 1}
+
+    early = [world.ledger.forget_before(None, before=NOON - timedelta(days=1), limit=3) for _ in range(20)]
+    steps = [world.ledger.forget_before(None, before=YEAR_LATER, limit=3) for _ in range(20)]
+
+    assert sum(early) == 0
+    assert kinds_left(world) == {}
+    assert max(steps) <= 3 + 3 + 3  # of marks, of operations, of arrivals of no pipeline
+    assert others <= set(world.tables.rows["marks"])
+
+
+def test_a_backfill_that_goes_on_and_a_replay_that_was_cut_short_stay() -> None:
+    """Whoever repeats them must find how far they came."""
+    world = World()
+    backfill = Backfill(
+        id="b1",
+        pipeline=SCORING,
+        prefix="",
+        since=NOON - timedelta(days=1),
+        until=NOON,
+        again=False,
+        per_minute=60,
+        places=(("input", "flights/new/"),),
+        state=BackfillState.COUNTING,
+        asked_by="someone",
+        created_at=NOON,
+        updated_at=NOON,
+    )
+    world.operations.claim_backfill(backfill)
+    unfinished = Replay(id="a" * 64, target="arrival:x", actor="someone", requested_at=NOON)
+    world.operations.claim_replay(unfinished)
+
+    for _ in range(10):
+        world.ledger.forget_before(None, before=YEAR_LATER, limit=50)
+
+    assert kinds_left(world) == {"backfill": 1, "replay": 1}
+    entry = world.operations.get_backfill(backfill.id)
+    assert entry is not None
+    world.operations.update_backfill(entry, replace(entry.value, state=BackfillState.DONE))
+    for _ in range(10):
+        world.ledger.forget_before(None, before=YEAR_LATER, limit=50)
+    assert kinds_left(world) == {"replay": 1}
