@@ -48,7 +48,7 @@ BACKFILL_TRANSITIONS: Final[Mapping[BackfillState, frozenset[BackfillState]]] = 
     BackfillState.COUNTED: frozenset({BackfillState.RUNNING, BackfillState.STOPPED}),
     BackfillState.RUNNING: frozenset({BackfillState.DONE, BackfillState.STOPPED}),
     BackfillState.DONE: frozenset(),
-    BackfillState.STOPPED: frozenset({BackfillState.COUNTING, BackfillState.RUNNING}),
+    BackfillState.STOPPED: frozenset({BackfillState.COUNTING, BackfillState.COUNTED, BackfillState.RUNNING}),
 }
 
 
@@ -207,8 +207,8 @@ def go_on(backfill: Backfill, at: datetime, *, by: str) -> Backfill:
         return backfill
     if backfill.plan is None:
         return _become(replace(backfill, note=""), BackfillState.COUNTING, at, f"goes on, asked for by {by}")
-    if not backfill.is_confirmed:  # it was stopped while it waited for a word
-        return _run(replace(backfill, note=""), at, f"confirmed by {by}")
+    if not backfill.is_confirmed:  # it was stopped while it waited for a word, and still waits for one
+        return _become(replace(backfill, note=""), BackfillState.COUNTED, at, f"goes on, asked for by {by}")
     return _become(replace(backfill, note=""), BackfillState.RUNNING, at, f"goes on, asked for by {by}")
 
 

@@ -45,7 +45,8 @@ def request_backfill(plane: ControlPlane, body: bytes, actor: Actor) -> tuple[Ba
     did = ["began a dry run, which changes nothing"] if is_new else []
     changed = go_on(entry.value, plane.clock.now(), by=str(actor))
     if changed != entry.value:
-        did.append(f"went on with it: it was stopped after {entry.value.pages} pages")
+        waits = "; it waits for a word" if changed.state is BackfillState.COUNTED else ""
+        did.append(f"went on with it: it was stopped after {entry.value.pages} pages{waits}")
         entry = _change(plane, entry, changed)
     if _is_confirmed(entry.value, asked):
         changed = confirm(entry.value, plane.clock.now(), by=str(actor))

@@ -204,14 +204,16 @@ def test_before_it_is_counted_there_is_nothing_to_confirm() -> None:
     assert make_backfill().confirmation is None
 
 
-def test_stopped_while_it_waited_for_a_word_going_on_is_that_word() -> None:
+def test_stopped_while_it_waited_for_a_word_it_still_waits_for_it() -> None:
+    """Whoever only repeats a command has confirmed nothing."""
     counted = count_page(make_backfill(places=(("input", ""),)), Counts(new=3), None, NOW)
 
     again = go_on(stop(counted, NOW, by="ann"), NOW, by="bob")
+    confirmed = confirm(again, NOW, by="bob")
 
-    assert (again.state, again.is_confirmed, again.counts) == (BackfillState.RUNNING, True, Counts())
-    assert again.plan == Counts(new=3)
-    assert again.history[-1].note == "confirmed by bob"
+    assert (again.state, again.is_confirmed, again.plan) == (BackfillState.COUNTED, False, Counts(new=3))
+    assert (confirmed.state, confirmed.counts) == (BackfillState.RUNNING, Counts())
+    assert confirmed.history[-1].note == "confirmed by bob"
 
 
 def test_stopped_while_it_runs_it_keeps_its_confirmation_and_its_page() -> None:
