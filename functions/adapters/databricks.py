@@ -1,5 +1,6 @@
 """Starts and watches Databricks runs through databricks-sdk, signed in with a managed identity."""
 
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -37,6 +38,9 @@ __all__ = [
 AZURE_DATABRICKS_SCOPE: Final = "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d/.default"
 _HTTP_TIMEOUT_S: Final = 30.0
 _RETRY_BUDGET_S: Final = 35  # longer than one request, so that the SDK always makes its one attempt
+_FAILED: Final = "FAILED"
+_QUERY: Final = re.compile(r"(?<=\S)\?[^\s'\"]*=[^\s'\"]*")
+_ERROR_CHARACTERS: Final = 1000
 _ALIAS_IS_FRESH_S: Final = 5.0
 
 # What each error class of databricks-sdk means here; a test fails when the SDK has one that is not listed.
@@ -271,13 +275,33 @@ class DatabricksJobs:
             )
         state, status = answer.get("state") or {}, answer.get("status") or {}
         details = status.get("termination_details") or {}
+        result_state = str(state.get("result_state") or "")
+        error = self._error_in(answer) if result_state == _FAILED else ""
         return status_of(
             str(state.get("life_cycle_state") or status.get("state") or ""),
-            str(state.get("result_state") or ""),
+            result_state,
             str(details.get("code") or ""),
-            message=str(state.get("state_message") or details.get("message") or ""),
+            message=error or str(state.get("state_message") or details.get("message") or ""),
             run_page_url=str(answer.get("run_page_url") or ""),
         )
+
+    def _error_in(self, run: Any) -> str:
+        """Return what the last task that failed has raised, or "" if that is not told: it only explains.
+
+        The run itself says no more than that its workload failed. What code raises may hold an address with a
+        signature, so what follows a question mark is left out.
+        """
+        failed = [task for task in run.get("tasks") or [] if (task.get("state") or {}).get("result_state") == _FAILED]
+        if not failed:
+            return ""
+        try:
+            with workspace_errors(f"asking for the output of run {failed[-1].get('run_id')}"):
+                output: Any = self._workspace.client.api_client.do(  # untyped JSON, of which one text is read
+                    "GET", "/api/2.2/jobs/runs/get-output", query={"run_id": failed[-1].get("run_id")}
+                )
+        except MlopsError:
+            return ""
+        return _QUERY.sub("?…", str(output.get("error") or ""))[:_ERROR_CHARACTERS]
 
     def cancel(self, run: DatabricksRunId) -> None:
         """Ask Databricks to cancel a run; one that has ended already stays as it is."""

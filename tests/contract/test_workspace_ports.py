@@ -141,6 +141,46 @@ def test_a_run_whose_notebook_is_missing_has_failed_for_good(real: Ports) -> Non
     assert status.run_page_url.startswith("http")
 
 
+FAILED_RUN = {
+    "state": {
+        "life_cycle_state": "TERMINATED",
+        "result_state": "FAILED",
+        "state_message": "Workload failed, see run output for details",
+    },
+    "status": {"state": "TERMINATED", "termination_details": {"code": "RUN_EXECUTION_ERROR"}},
+    "tasks": [
+        {"run_id": 7, "task_key": "prepare", "state": {"life_cycle_state": "TERMINATED", "result_state": "SUCCESS"}},
+        {"run_id": 8, "task_key": "score", "state": {"life_cycle_state": "TERMINATED", "result_state": "FAILED"}},
+    ],
+}
+
+
+@pytest.mark.integration
+def test_a_failed_run_says_what_its_task_raised(real: Ports, workspace: Workspace) -> None:
+    """The run itself says only that its workload failed; no signature of an address is passed on."""
+    error = "OSError: GET https://acct.blob.core.windows.net/in/a.parquet?sv=2024&sig=s3cr%2Fet answered 403. Why? No."
+    workspace.fault(method="GET", path=".*/runs/get", times=1, action={"status": 200, "body": FAILED_RUN})
+    workspace.fault(method="GET", path=".*/runs/get-output", times=1, action={"status": 200, "body": {"error": error}})
+
+    status = real.submitter.status(DatabricksRunId(6))
+
+    assert status.verdict is Verdict.FAILED_PERMANENT
+    assert status.message == "OSError: GET https://acct.blob.core.windows.net/in/a.parquet?… answered 403. Why? No."
+
+
+@pytest.mark.integration
+def test_an_output_that_cannot_be_had_keeps_no_end_waiting(real: Ports, workspace: Workspace) -> None:
+    workspace.fault(method="GET", path=".*/runs/get", times=1, action={"status": 200, "body": FAILED_RUN})
+    workspace.fault(method="GET", path=".*/runs/get-output", times=1, action={"status": 403, "body": {}})
+
+    status = real.submitter.status(DatabricksRunId(6))
+
+    assert (status.verdict, status.message) == (
+        Verdict.FAILED_PERMANENT,
+        "Workload failed, see run output for details",
+    )
+
+
 @pytest.mark.integration
 def test_a_repair_is_made_once_however_often_it_is_sent(real: Ports) -> None:
     """R27: the API has no token for repairs; the id of the latest one before stands in for it."""
