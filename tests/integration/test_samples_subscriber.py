@@ -31,8 +31,8 @@ SCOPE = "/subscriptions/0/resourceGroups/g/providers/Microsoft.EventGrid/topics"
 KEY = "a key & more"
 TOPICS = {"cloud": "CloudEventSchemaV1_0", "classic": "EventGridSchema"}
 COMPLETED = event_examples()["tidegate.scoring.completed"]
-_FAILED = event_examples()["tidegate.scoring.failed"]
-FAILED = {**_FAILED, "data": {**_FAILED["data"], "announced_by": "control_plane"}}  # which corrects a notebook
+FAILED: dict[str, Any] = json.loads(json.dumps(event_examples()["tidegate.scoring.failed"]))
+FAILED["data"]["announced_by"] = "control_plane"  # it corrects a notebook's
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,14 @@
 """Tests that a repair does the failed tasks again: same run, same files, an attempt of its own (R27)."""
 
+from datetime import timedelta
+
 import pytest
 
 from functions.core.access import Actor
-from functions.core.errors import IllegalTransitionError, WorkspaceUnavailableError
+from functions.core.errors import IllegalTransitionError, QueueUnavailableError, WorkspaceUnavailableError
 from functions.core.ledger import Run
 from functions.core.model import ArrivalState, Outcome, RunState
+from functions.services.reconcile import reconcile
 from functions.services.repair import repair_run
 from tests.support.control_plane import World, make_blob
 from tests.support.in_memory import DatabricksRun, Faults
@@ -48,6 +51,32 @@ def test_a_repaired_run_completes_under_its_next_attempt_with_the_same_lineage()
     assert len(world.databricks_runs()) == 1
     assert world.arrival(make_blob()).state is ArrivalState.SCORED
     assert any("asked for by ann@contoso.com" in change.note for change in ended.history)
+
+
+def test_a_reconciler_between_the_writes_of_a_repair_does_not_lose_it() -> None:
+    """It finds the index row of the next attempt beside a run that is still over; then the repair's message is lost."""
+
+    class Between(Faults):
+        is_armed = False
+
+        def before(self, call: str) -> None:
+            if self.is_armed and call == "tables.runs.replace":
+                self.is_armed = False
+                reconcile(world.make_plane())
+            if call == "queue.enqueue" and only_run(world).attempt == 2:
+                raise QueueUnavailableError(call, "scripted")
+
+    faults = Between()
+    world = World(faults=faults)
+    run, _ = failed(world)
+
+    faults.is_armed = True
+    with pytest.raises(QueueUnavailableError):
+        repair_run(world.plane, run.id, ANN)
+    world.clock.advance(timedelta(minutes=1))
+    reconcile(world.make_plane())
+
+    assert (only_run(world).attempt, only_run(world).state) == (2, RunState.SUBMITTED)
 
 
 def test_a_repair_that_fails_again_is_announced_by_itself() -> None:
