@@ -81,7 +81,7 @@ class OpenRun:
     """A row of the index of runs whose story has not ended."""
 
     run_id: RunId
-    opened_at: datetime  # when the attempt was decided of which the row was written
+    opened_at: datetime  # when the attempt was decided of which the row was written, or the story of a run went on
     databricks_run_id: DatabricksRunId | None  # of its latest attempt when the row was written: a hint, it may be stale
     version: str  # of the index row, so that closing a run cannot remove the row of its reopening
 

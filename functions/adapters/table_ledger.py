@@ -53,7 +53,7 @@ class TableLedger(ArrivalTables, ArrivalMarks):
     def insert_run(self, run: Run) -> tuple[Entry[Run], bool]:
         """Return the run's entry and whether this call made it; the first writer wins."""
         # Opened first: a crash before the next line leaves an index row that the reconciler finds empty.
-        opened = self._open.insert(_OPEN, run.id, _open_row(run))
+        opened = self._open.insert(_OPEN, run.id, _open_row(run, at=run.began_at))
         version = self._runs.insert(*partition_of_run(run.id), run_to_row(run))
         if version is not None:
             return Entry(value=run, version=version), True
@@ -74,7 +74,8 @@ class TableLedger(ArrivalTables, ArrivalMarks):
         closes = run.is_story_over and not entry.value.is_story_over
         is_reopened = entry.value.is_story_over and not run.is_story_over
         if is_reopened or (run.is_cancel_wanted and not entry.value.is_cancel_wanted and not run.is_story_over):
-            self._open.put(_OPEN, run.id, _open_row(run))  # first, so that the reconciler will look at it
+            # First, so that the reconciler will look at it; as of now, so that it does not take the row for a leftover.
+            self._open.put(_OPEN, run.id, _open_row(run, at=run.updated_at if is_reopened else run.began_at))
         # Read before the write: a retry that reopens the run after it changes the index row, which then stays.
         opened = self._open.get(_OPEN, run.id) if closes else None
         version = self._runs.replace(*partition_of_run(run.id), run_to_row(run), entry.version)
@@ -85,7 +86,7 @@ class TableLedger(ArrivalTables, ArrivalMarks):
         elif _hint(run) not in {None, _hint(entry.value)} and not run.is_story_over:
             # The reconciler need not read the rows of runs that Databricks lists as active. If the run is closed in
             # between, this leaves an index row too many, which the reconciler removes.
-            self._open.put(_OPEN, run.id, _open_row(run))
+            self._open.put(_OPEN, run.id, _open_row(run, at=run.began_at))
         return Entry(value=run, version=version)
 
     def open_runs(self, pipeline: PipelineKey | None = None) -> Iterator[OpenRun]:
@@ -274,8 +275,8 @@ def _instant(row: StoredRow, name: str) -> datetime:
     return instant
 
 
-def _open_row(run: Run) -> Row:
-    row: Row = {"opened_at": to_iso(run.began_at)}
+def _open_row(run: Run, *, at: datetime) -> Row:
+    row: Row = {"opened_at": to_iso(at)}
     if (hint := _hint(run)) is not None:
         row["databricks_run_id"] = str(hint)
     return row

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -11,7 +12,7 @@ import pytest
 from functions.core.access import Actor
 from functions.core.completion import CompletionEvent
 from functions.core.databricks_states import status_of
-from functions.core.errors import IllegalTransitionError
+from functions.core.errors import IllegalTransitionError, QueueUnavailableError
 from functions.core.ledger import Run
 from functions.core.lineage import RefusedFile, RefusedRef
 from functions.core.manifest import InputManifest
@@ -24,7 +25,7 @@ from functions.services.retry import retry_run
 from functions.services.submission import advance_run
 from tests.support.control_plane import World, make_blob, make_pipelines
 from tests.support.fault_walk import CrashAt, FailAt, settle, survive, walk_faults, work
-from tests.support.in_memory import DatabricksRun
+from tests.support.in_memory import DatabricksRun, Faults
 
 GOOD = [make_blob(f"good {number}=.parquet", etag=f"0x{number}") for number in range(2)]
 BAD = make_blob("bad.parquet", etag="0xB")
@@ -155,6 +156,40 @@ def test_a_report_that_comes_after_the_end_still_sets_the_good_files_free() -> N
     assert [world.arrival(blob).state for blob in GOOD] == [ArrivalState.SCORED] * 2
     assert world.arrival(BAD).reason == WHY
     assert len(world.runs()) == 2
+
+
+def test_a_reconciler_between_the_writes_of_a_late_report_loses_no_file() -> None:
+    """The run began long ago, so only its index row says that someone writes it; then its message is lost too."""
+
+    class Between(Faults):
+        is_armed = False
+
+        def before(self, call: str) -> None:
+            if self.is_armed and call == "tables.runs.replace":
+                self.is_armed = False
+                reconcile(world.make_plane())
+            if call == "queue.enqueue" and any(run.release_owed for run in world.runs()):
+                raise QueueUnavailableError(call, "scripted")
+
+    faults = Between()
+    world = World(pipelines=make_pipelines(quiet=10, max_wait=30), faults=faults)
+    run = run_batch(world, [*GOOD, BAD])
+    report = refusal(world, run, [BAD]).to_json()
+    world.clock.advance(timedelta(hours=1))
+    refuse(world, run, [BAD], reports=False)
+    world.settle()
+
+    faults.is_armed = True
+    for _ in range(2):  # it is delivered again
+        with suppress(QueueUnavailableError):
+            complete(world.plane, report)
+    world.clock.advance(timedelta(minutes=1))
+    with suppress(QueueUnavailableError):
+        reconcile(world.make_plane())
+
+    batches = [files_of(world, known) for known in world.runs()]
+    assert sorted(batches, key=len) == [{blob.path for blob in GOOD}, {blob.path for blob in (*GOOD, BAD)}]
+    assert world.arrival(BAD).state is ArrivalState.FAILED
 
 
 def test_a_consignment_fails_as_a_whole_and_says_so() -> None:
