@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from azure.core import PipelineClient
     from azure.core.rest import HttpRequest
 
-__all__ = ["CONDITIONS", "Refused", "body_of", "read", "request_of", "versions_in", "write", "write_together"]
+__all__ = ["CONDITIONS", "Refused", "body_of", "read_row", "request_of", "versions_in", "write_row", "write_rows"]
 
 _VERSION: Final = "2019-02-02"
 _ANSWERS_IN_JSON: Final = {"DataServiceVersion": "3.0", "Accept": "application/json;odata=minimalmetadata"}
 _KEYS: Final = frozenset({"PartitionKey", "RowKey", "Timestamp"})
 _OK: Final = 200
+_DONE: Final = frozenset({200, 201, 204})
 _ACCEPTED: Final = 202
 _NOT_FOUND: Final = 404
 CONDITIONS: Final = frozenset({404, 409, 412})  # no row or table, a taken key, another version
@@ -43,7 +44,7 @@ _VERBS: Final = {
 
 
 class Refused(Exception):  # noqa: N818 - an answer among others, which never leaves the adapter
-    """A write was refused; if it was one of a transaction, so none was done."""
+    """A write was refused, and with it the others of its transaction."""
 
     def __init__(self, status: int, index: int, text: str) -> None:
         super().__init__(status, index, text)
@@ -52,7 +53,7 @@ class Refused(Exception):  # noqa: N818 - an answer among others, which never le
         self.text = text
 
 
-def read(client: "PipelineClient[Any, Any]", url: str, table: str, partition: str, key: str) -> StoredRow | None:
+def read_row(client: "PipelineClient[Any, Any]", url: str, table: str, partition: str, key: str) -> StoredRow | None:
     """Return a row, or None if there is no such row or table.
 
     Raises:
@@ -71,7 +72,7 @@ def read(client: "PipelineClient[Any, Any]", url: str, table: str, partition: st
     return _row_in(response.json())
 
 
-def write(client: "PipelineClient[Any, Any]", url: str, table: str, partition: str, row: Write) -> str:
+def write_row(client: "PipelineClient[Any, Any]", url: str, table: str, partition: str, row: Write) -> str:
     """Do one write; return the row's new version, "" of a delete.
 
     Raises:
@@ -84,12 +85,12 @@ def write(client: "PipelineClient[Any, Any]", url: str, table: str, partition: s
     response.read()
     if response.status_code in CONDITIONS:
         raise Refused(response.status_code, 0, response.text()[-500:])
-    if not response.status_code // 100 == 2:  # noqa: PLR2004 - HTTP's successes
+    if response.status_code not in _DONE:
         raise HttpResponseError(response=response)
     return str(response.headers.get("ETag", ""))
 
 
-def write_together(
+def write_rows(
     client: "PipelineClient[Any, Any]", url: str, table: str, partition: str, rows: Sequence[Write]
 ) -> list[str]:
     """Do all writes or none; return the new version of each, "" of a delete.

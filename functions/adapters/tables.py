@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from functions.adapters.azure_errors import azure_errors
 from functions.adapters.storage import StorageAccount
 from functions.adapters.table_port import StoredRow, Table, Tables, Write, WriteKind
-from functions.adapters.table_requests import CONDITIONS, Refused, read, write, write_together
+from functions.adapters.table_requests import CONDITIONS, Refused, read_row, write_row, write_rows
 from functions.core.errors import LedgerConflictError, LedgerUnavailableError
 from functions.core.rows import Row
 
@@ -111,7 +111,7 @@ class AzureTable:
     def get(self, partition: str, key: str) -> StoredRow | None:
         """Return a row, or None."""
         with azure_errors(f"reading from {self._name}", LedgerUnavailableError):
-            return read(*self._requests, self._name, partition, key)
+            return read_row(*self._requests, self._name, partition, key)
 
     def get_many(self, places: Sequence[tuple[str, str]]) -> list[StoredRow | None]:
         """Return the row of each partition and key, or None; a few requests at a time."""
@@ -170,18 +170,16 @@ class AzureTable:
     def _write(self, partition: str, row: Write) -> str | None:
         """Return the row's new version; None if the write's condition did not hold, and after a delete."""
         with azure_errors(f"writing to {self._name}", LedgerUnavailableError):
-            version = self._try(partition, row)
-            if isinstance(version, int):
-                if version != _MISSING or row.kind not in _MAKE_A_TABLE:
-                    return None  # the row to change is not there (any more), or is another version
+            answer = self._try(partition, row)
+            if answer == _MISSING and row.kind in _MAKE_A_TABLE:
                 self._make()
-                version = self._try(partition, row)
-        return version if isinstance(version, str) and row.kind is not WriteKind.DELETE else None
+                answer = self._try(partition, row)
+        return answer if isinstance(answer, str) and row.kind is not WriteKind.DELETE else None
 
     def _try(self, partition: str, row: Write) -> str | int:
         """Return the row's new version, or the status of a condition that does not hold."""
         try:
-            return write(*self._requests, self._name, partition, row)
+            return write_row(*self._requests, self._name, partition, row)
         except Refused as refused:
             return refused.status
 
@@ -194,9 +192,7 @@ class AzureTable:
 
         with azure_errors(f"writing to {self._name}", LedgerUnavailableError):
             try:
-                return write_together(
-                    self._storage.table_requests, self._storage.tables.url, self._name, partition, writes
-                )
+                return write_rows(*self._requests, self._name, partition, writes)
             except Refused as refused:
                 if refused.status in CONDITIONS:
                     return refused.index

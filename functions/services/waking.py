@@ -48,9 +48,8 @@ def wake_dispatcher(
         with plane.lock:
             plane.wake_ups.pop(key, None)  # nobody may rely on it
         raise
-    if (
-        is_shared
-    ):  # after the message: a crash between the two costs a message, the other way round it would cost a look
+    if is_shared:
+        # After the message: a crash between the two costs a message; the other way round it would cost a look.
         with suppress(TransientError):
             plane.ledger.set_bookmark(_name_of(pipeline), {"due": to_iso(due)})
 
