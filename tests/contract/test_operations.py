@@ -8,11 +8,11 @@ import pytest
 
 from functions.adapters.table_operations import TableOperations
 from functions.adapters.tables import AzureTables
-from functions.core.backfills import Backfill, BackfillState, Counts
+from functions.core.backfills import BackfillState, Counts
 from functions.core.errors import LedgerConflictError
-from functions.core.model import PipelineKey
 from functions.core.replays import Replay
 from tests.support.in_memory import InMemoryTables
+from tests.support.records import make_backfill
 from tests.support.storage_ports import fresh_name, storage_of
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -25,23 +25,6 @@ def operations(request: pytest.FixtureRequest) -> Iterator[TableOperations]:
         return
     with storage_of(request.getfixturevalue("azurite")) as storage:
         yield TableOperations(AzureTables(storage, prefix=fresh_name("o")))
-
-
-def make_backfill(backfill_id: str = "0123456789abcdef", *, at: datetime = NOON) -> Backfill:
-    return Backfill(
-        id=backfill_id,
-        pipeline=PipelineKey("p"),
-        prefix="naïve #1/",
-        since=NOON - timedelta(days=1),
-        until=NOON,
-        again=False,
-        per_minute=60,
-        places=(("input", "naïve #1/"),),
-        state=BackfillState.COUNTING,
-        asked_by="ann",
-        created_at=at,
-        updated_at=at,
-    )
 
 
 def test_the_first_replay_of_an_id_stays_and_so_does_its_first_account(operations: TableOperations) -> None:
@@ -57,8 +40,8 @@ def test_the_first_replay_of_an_id_stays_and_so_does_its_first_account(operation
 
 
 def test_a_backfill_moves_on_by_compare_and_set(operations: TableOperations) -> None:
-    entry, is_new = operations.claim_backfill(make_backfill())
-    again, is_new_again = operations.claim_backfill(make_backfill(at=NOON + timedelta(1)))
+    entry, is_new = operations.claim_backfill(make_backfill(prefix="naïve #1/"))
+    again, is_new_again = operations.claim_backfill(make_backfill(created_at=NOON + timedelta(1)))
 
     updated = operations.update_backfill(entry, replace(entry.value, counts=Counts(new=2), continuation="next page"))
 
@@ -71,7 +54,7 @@ def test_a_backfill_moves_on_by_compare_and_set(operations: TableOperations) -> 
 
 def test_the_index_has_the_active_ones_only(operations: TableOperations) -> None:
     entry, _ = operations.claim_backfill(make_backfill())
-    operations.claim_backfill(make_backfill("f" * 16))
+    operations.claim_backfill(make_backfill(id="f" * 16))
 
     stopped = operations.update_backfill(entry, replace(entry.value, state=BackfillState.STOPPED))
     while_stopped = [found.value.id for found in operations.active_backfills()]
@@ -84,6 +67,6 @@ def test_the_index_has_the_active_ones_only(operations: TableOperations) -> None
 def test_backfills_are_listed_latest_first(operations: TableOperations) -> None:
     assert list(operations.backfills(limit=5)) == []
     for number in range(3):
-        operations.claim_backfill(make_backfill(f"{number}" * 16, at=NOON + timedelta(minutes=number)))
+        operations.claim_backfill(make_backfill(id=f"{number}" * 16, created_at=NOON + timedelta(minutes=number)))
 
     assert [backfill.id[0] for backfill in operations.backfills(limit=2)] == ["2", "1"]

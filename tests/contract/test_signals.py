@@ -7,9 +7,10 @@ import pytest
 
 from functions.adapters.table_signals import TableSignals
 from functions.adapters.tables import AzureTables
-from functions.core.model import ModelSignal, PipelineKey, RunId, SignalType
+from functions.core.model import ModelSignal, PipelineKey, RunId
 from functions.core.signal_records import SignalMark, SignalRecord
 from tests.support.in_memory import InMemoryTables
+from tests.support.records import make_signal
 from tests.support.storage_ports import fresh_name, storage_of
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -26,18 +27,8 @@ def signals(request: pytest.FixtureRequest) -> Iterator[TableSignals]:
         yield TableSignals(AzureTables(storage, prefix=fresh_name("s")))
 
 
-def make_signal(event_id: str = "id with / # ? and ü") -> ModelSignal:
-    return ModelSignal(
-        event_id=event_id,
-        source="/monitors/weekly",
-        type=SignalType.DRIFT_DETECTED,
-        time=NOON,
-        environment="local",
-        model_name="main.tidegate.m",
-        model_version=None,
-        window_start=NOON - timedelta(days=7),
-        window_end=NOON,
-    )
+def odd_signal(event_id: str = "id with / # ? and ü") -> ModelSignal:
+    return make_signal(event_id=event_id)
 
 
 def make_record(signal: ModelSignal, *, minute: int = 0, run_id: RunId | None = None) -> SignalRecord:
@@ -60,19 +51,19 @@ def make_record(signal: ModelSignal, *, minute: int = 0, run_id: RunId | None = 
 
 
 def test_the_first_record_of_a_signal_stays(signals: TableSignals) -> None:
-    first = make_record(make_signal(), run_id=RUN)
-    before = signals.find(make_signal())
+    first = make_record(odd_signal(), run_id=RUN)
+    before = signals.find(odd_signal())
 
     assert before is None
     assert signals.record(first) == first
-    assert signals.record(make_record(make_signal())) == first
-    assert signals.find(make_signal()) == first
-    assert signals.find(make_signal("another")) is None
+    assert signals.record(make_record(odd_signal())) == first
+    assert signals.find(odd_signal()) == first
+    assert signals.find(odd_signal("another")) is None
 
 
 def test_records_are_listed_newest_first(signals: TableSignals) -> None:
     for minute, event_id in ((1, "b"), (0, "a"), (2, "c")):
-        signals.record(make_record(make_signal(event_id), minute=minute))
+        signals.record(make_record(odd_signal(event_id), minute=minute))
 
     assert [record.event_id for record in signals.recent(limit=2)] == ["c", "b"]
 

@@ -4,7 +4,7 @@ import base64
 import json
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,13 +13,14 @@ from azure.core.messaging import CloudEvent
 from azure.eventgrid import EventGridPublisherClient
 
 from functions.core.ledger import CauseKind, Run
-from functions.core.model import ArrivalState, ModelSignal, Outcome, PipelineKey, RunId, SignalType
+from functions.core.model import ArrivalState, Outcome, PipelineKey, RunId
 from functions.core.signals import signal_to_document
 from functions.core.tokens import run_id_of_signal
 from tests.support.azurite import ACCOUNT
 from tests.support.event_grid import TOPIC_KEY
 from tests.support.functions_host import functions_host_running, until
 from tests.support.plane_cloud import _APP, TOPIC, PlaneCloud, plane_cloud
+from tests.support.records import make_signal
 
 pytestmark = pytest.mark.integration
 
@@ -263,18 +264,7 @@ def test_a_signal_of_a_monitor_retrains_once(cloud: PlaneCloud) -> None:
     """R51: published twice to the topic, through Event Grid, the completions queue and the Functions host."""
     cloud.blobs.get_blob_client("input", "flights/history/2013-01.parquet").upload_blob(b"flights", overwrite=True)
     end = datetime(2026, 3, 1, tzinfo=UTC)
-    signal = ModelSignal(
-        event_id="2026-W09",
-        source="/monitors/weekly",
-        type=SignalType.DRIFT_DETECTED,
-        time=end,
-        environment="local",
-        model_name="main.tidegate.flight_delay",
-        model_version="7",
-        window_start=end - timedelta(days=7),
-        window_end=end,
-        metrics={"psi": 0.31},
-    )
+    signal = make_signal(time=end)
     document = signal_to_document(signal)
     event: CloudEvent[object] = CloudEvent(
         id=signal.event_id,

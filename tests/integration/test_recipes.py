@@ -7,7 +7,7 @@ Notebooks are stand-ins without Spark; which of them fails, sleeps or never repo
 import base64
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,13 @@ from functions.adapters.storage import StorageAccount
 from functions.adapters.table_signals import TableSignals
 from functions.adapters.tables import AzureTables
 from functions.core.ledger import Run
-from functions.core.model import ModelSignal, Outcome, RunId, SignalType
+from functions.core.model import Outcome, RunId
 from functions.core.signals import signal_to_document
 from tests.support.azurite import ACCOUNT
 from tests.support.event_grid import TOPIC_KEY
 from tests.support.functions_host import FunctionsHost, functions_host_running, until
 from tests.support.plane_cloud import TOPIC, PlaneCloud, plane_cloud
+from tests.support.records import make_signal
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -423,21 +424,7 @@ def test_a_subscriber_that_was_down_catches_up_from_the_list_of_runs(cloud: Plan
 
 @pytest.mark.recipe("A monitor's signal started nothing")
 def test_a_signal_that_started_nothing_says_why(cloud: PlaneCloud, tmp_path: Path) -> None:
-    end = datetime(2026, 3, 1, tzinfo=UTC)
-    document = signal_to_document(
-        ModelSignal(
-            event_id="recipes-W09",
-            source="/monitors/weekly",
-            type=SignalType.DRIFT_DETECTED,
-            time=end,
-            environment="local",
-            model_name="main.tidegate.flight_delay",
-            model_version="7",
-            window_start=end - timedelta(days=7),
-            window_end=end,
-            metrics={"psi": 0.1},
-        )
-    )
+    document = signal_to_document(make_signal(event_id="recipes-W09", metrics={"psi": 0.1}))
     file = tmp_path / "signal.json"
     file.write_text(json.dumps(document))
     storage = StorageAccount(connection_string=cloud.azurite.connection_string)

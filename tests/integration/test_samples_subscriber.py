@@ -191,7 +191,7 @@ def test_a_delivery_that_was_lost_comes_again_and_the_last_word_is_the_control_p
     def outcomes() -> dict[str, str]:
         return {announced_by: outcome for _, announced_by, outcome in ends_of(subscriber, run)}
 
-    eventually(lambda: outcomes().get("control_plane") == "failed")
+    assert eventually(lambda: outcomes().get("control_plane") == "failed")
 
 
 def test_without_its_key_nobody_is_answered(subscriber: Subscriber) -> None:

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from functions.core.errors import LedgerUnavailableError, WorkspaceUnavailableError
+from functions.core.errors import LedgerUnavailableError, QueueUnavailableError, WorkspaceUnavailableError
 from functions.services.dispatch import dispatch
 from functions.services.reconcile import reconcile
 from tests.support.control_plane import World
 from tests.support.in_memory import Faults
 
-__all__ = ["CrashAt", "FailAt", "ProcessDiedError", "settle", "survive", "walk_faults", "work"]
+__all__ = ["CrashAt", "FailAt", "LookBetween", "ProcessDiedError", "settle", "survive", "walk_faults", "work"]
 
 
 class ProcessDiedError(BaseException):
@@ -33,6 +33,30 @@ READS = (
     ".latest_repair",
     ".list",
 )
+
+
+class LookBetween(Faults):
+    """Has a reconciler look just before the next write of a run's row; from then on the queue takes nothing.
+
+    By then the run's row in the index of open runs is written already.
+    """
+
+    def __init__(self) -> None:
+        self._world: World | None = None
+        self._is_queue_down = False
+
+    def arm(self, world: World) -> None:
+        """Wait for the next write of a run's row in this world."""
+        self._world = world
+
+    def before(self, call: str) -> None:
+        """Look, or lose a message."""
+        if self._world is not None and call == "tables.runs.replace":
+            world, self._world = self._world, None
+            self._is_queue_down = True
+            reconcile(world.make_plane())
+        if self._is_queue_down and call == "queue.enqueue":
+            raise QueueUnavailableError(call, "scripted")
 
 
 @dataclass

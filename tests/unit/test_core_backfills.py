@@ -1,7 +1,6 @@
 """Tests the rules by which a backfill is planned, counted, stopped and gone on with (R75)."""
 
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -26,27 +25,15 @@ from functions.core.backfills import (
 from functions.core.errors import IllegalTransitionError, InvalidRequestError
 from functions.core.model import JobKey, PipelineKey
 from functions.core.pipelines_toml import parse_pipelines
+from tests.support import records
 from tests.support.control_plane import PIPELINES_TOML, SCORING, TRAINING, make_pipelines
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def make_backfill(**changes: object) -> Backfill:
-    backfill = Backfill(
-        id="0123456789abcdef",
-        pipeline=SCORING,
-        prefix="",
-        since=NOW - timedelta(days=30),
-        until=NOW,
-        again=False,
-        per_minute=600,
-        places=(("input", "flights/new/"), ("other", "x/")),
-        state=BackfillState.COUNTING,
-        asked_by="ann",
-        created_at=NOW,
-        updated_at=NOW,
-    )
-    return replace(backfill, **changes)  # type: ignore[arg-type] # fields of this class, by name
+    """Return one of two places."""
+    return records.make_backfill(**{"places": (("input", "flights/new/"), ("other", "x/")), **changes})
 
 
 def test_every_page_of_every_place_is_counted_before_anyone_is_asked() -> None:

@@ -159,7 +159,7 @@ WANTED = WantedScores(
 @given(event=completion_events())
 def test_completion_event_is_what_its_schema_says(event: CompletionEvent) -> None:
     """Whatever a run was, its announcement is valid for any subscriber."""
-    validator_of("completion-event").validate(json.loads(event.to_json()))
+    assert [*validator_of("completion-event").iter_errors(json.loads(event.to_json()))] == []
 
 
 @given(event=completion_events())

@@ -9,9 +9,9 @@ import pytest
 
 from functions.core.access import Actor
 from functions.core.alerts import Alert, AlertKind
-from functions.core.backfills import Backfill, BackfillState, Counts
+from functions.core.backfills import BackfillState, Counts
 from functions.core.errors import LedgerUnavailableError
-from functions.core.model import ArrivalState, ModelSignal, PipelineKey, RunId, SignalType
+from functions.core.model import ArrivalState, PipelineKey, RunId
 from functions.core.replays import Replay
 from functions.ports import ClaimedRequest, QuarantinedMessage
 from functions.services.backfill import request_backfill, show_backfill
@@ -21,6 +21,7 @@ from functions.services.signals import receive_signal
 from tests.support.control_plane import SCORING, World, make_blob, make_pipelines
 from tests.support.fault_walk import CrashAt, FailAt, ProcessDiedError
 from tests.support.in_memory import Faults, make_ledger
+from tests.support.records import make_backfill, make_signal
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 YEAR_LATER = NOON + timedelta(days=365)
@@ -207,21 +208,6 @@ def make_world_with_a_past() -> World:
     return world
 
 
-def make_signal() -> ModelSignal:
-    return ModelSignal(
-        event_id="w1",
-        source="/monitors/weekly",
-        type=SignalType.DRIFT_DETECTED,
-        time=NOON,
-        environment="local",
-        model_name="main.tidegate.flight_delay",
-        model_version=None,
-        window_start=NOON - timedelta(days=7),
-        window_end=NOON,
-        metrics={"psi": 0.3},
-    )
-
-
 def kinds_left(world: World) -> Counter[str]:
     rows = [*world.tables.rows["marks"], *world.tables.rows["operations"]]
     return Counter(kind for kind in (partition.partition(".")[0] for partition, _ in rows) if kind in BESIDE)
@@ -244,20 +230,7 @@ def test_what_was_asked_and_told_long_ago_is_removed_a_page_at_a_time() -> None:
 def test_a_backfill_that_goes_on_and_a_replay_that_was_cut_short_stay() -> None:
     """Whoever repeats them must find how far they came."""
     world = World()
-    backfill = Backfill(
-        id="b1",
-        pipeline=SCORING,
-        prefix="",
-        since=NOON - timedelta(days=1),
-        until=NOON,
-        again=False,
-        per_minute=60,
-        places=(("input", "flights/new/"),),
-        state=BackfillState.COUNTING,
-        asked_by="someone",
-        created_at=NOON,
-        updated_at=NOON,
-    )
+    backfill = make_backfill()
     world.operations.claim_backfill(backfill)
     unfinished = Replay(id="a" * 64, target="arrival:x", actor="someone", requested_at=NOON)
     world.operations.claim_replay(unfinished)

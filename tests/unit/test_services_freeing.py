@@ -24,8 +24,8 @@ from functions.services.reconcile import reconcile
 from functions.services.retry import retry_run
 from functions.services.submission import advance_run
 from tests.support.control_plane import World, make_blob, make_pipelines
-from tests.support.fault_walk import CrashAt, FailAt, settle, survive, walk_faults, work
-from tests.support.in_memory import DatabricksRun, Faults
+from tests.support.fault_walk import CrashAt, FailAt, LookBetween, settle, survive, walk_faults, work
+from tests.support.in_memory import DatabricksRun
 
 GOOD = [make_blob(f"good {number}=.parquet", etag=f"0x{number}") for number in range(2)]
 BAD = make_blob("bad.parquet", etag="0xB")
@@ -160,18 +160,7 @@ def test_a_report_that_comes_after_the_end_still_sets_the_good_files_free() -> N
 
 def test_a_reconciler_between_the_writes_of_a_late_report_loses_no_file() -> None:
     """The run began long ago, so only its index row says that someone writes it; then its message is lost too."""
-
-    class Between(Faults):
-        is_armed = False
-
-        def before(self, call: str) -> None:
-            if self.is_armed and call == "tables.runs.replace":
-                self.is_armed = False
-                reconcile(world.make_plane())
-            if call == "queue.enqueue" and any(run.release_owed for run in world.runs()):
-                raise QueueUnavailableError(call, "scripted")
-
-    faults = Between()
+    faults = LookBetween()
     world = World(pipelines=make_pipelines(quiet=10, max_wait=30), faults=faults)
     run = run_batch(world, [*GOOD, BAD])
     report = refusal(world, run, [BAD]).to_json()
@@ -179,7 +168,7 @@ def test_a_reconciler_between_the_writes_of_a_late_report_loses_no_file() -> Non
     refuse(world, run, [BAD], reports=False)
     world.settle()
 
-    faults.is_armed = True
+    faults.arm(world)
     for _ in range(2):  # it is delivered again
         with suppress(QueueUnavailableError):
             complete(world.plane, report)

@@ -11,6 +11,7 @@ from functions.core.model import ArrivalState, Outcome, RunState
 from functions.services.reconcile import reconcile
 from functions.services.repair import repair_run
 from tests.support.control_plane import World, make_blob
+from tests.support.fault_walk import LookBetween
 from tests.support.in_memory import DatabricksRun, Faults
 
 ANN = Actor(name="ann@contoso.com")
@@ -55,22 +56,11 @@ def test_a_repaired_run_completes_under_its_next_attempt_with_the_same_lineage()
 
 def test_a_reconciler_between_the_writes_of_a_repair_does_not_lose_it() -> None:
     """It finds the index row of the next attempt beside a run that is still over; then the repair's message is lost."""
-
-    class Between(Faults):
-        is_armed = False
-
-        def before(self, call: str) -> None:
-            if self.is_armed and call == "tables.runs.replace":
-                self.is_armed = False
-                reconcile(world.make_plane())
-            if call == "queue.enqueue" and only_run(world).attempt == 2:
-                raise QueueUnavailableError(call, "scripted")
-
-    faults = Between()
+    faults = LookBetween()
     world = World(faults=faults)
     run, _ = failed(world)
 
-    faults.is_armed = True
+    faults.arm(world)
     with pytest.raises(QueueUnavailableError):
         repair_run(world.plane, run.id, ANN)
     world.clock.advance(timedelta(minutes=1))
