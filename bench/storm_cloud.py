@@ -12,11 +12,12 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
+from azure.core.exceptions import ResourceExistsError
 from azure.storage.queue import QueueClient, QueueServiceClient
 
 from bench.bench_cloud import naive_app, naive_settings
@@ -63,6 +64,7 @@ class StormCloud:
     settings: CloudSettings
     folder: Path
     stack: ExitStack
+    queues: dict[str, QueueClient] = field(default_factory=dict[str, QueueClient])  # a poll must not make its own
 
     @property
     def connection_string(self) -> str:
@@ -117,12 +119,13 @@ class StormCloud:
         return [self._host(app, values, f"naive-{index}") for index in range(count)]
 
     def queue(self, name: str) -> QueueClient:
-        """Return a queue that is there."""
-        service = QueueServiceClient.from_connection_string(self.connection_string)
-        queue = service.get_queue_client(name)
-        with suppress(Exception):  # it is there
-            queue.create_queue()
-        return queue
+        """Return a queue that is there, always the same object."""
+        if name not in self.queues:
+            service = QueueServiceClient.from_connection_string(self.connection_string)
+            self.queues[name] = service.get_queue_client(name)
+            with suppress(ResourceExistsError):
+                self.queues[name].create_queue()
+        return self.queues[name]
 
     def send(self, queue: str, messages: Sequence[str]) -> None:
         """Put messages into a queue."""
