@@ -83,6 +83,9 @@ class TableLedger(ArrivalTables, ArrivalMarks):
             raise LedgerConflictError(f"run {run.id!r}", "it changed since it was read")
         if opened is not None:
             self._open.delete(_OPEN, run.id, opened.version)
+        elif is_reopened:
+            # Again: who saw the first row before the run was written may have taken it for a leftover, and removed it.
+            self._open.put(_OPEN, run.id, _open_row(run, at=run.updated_at))
         elif _hint(run) not in {None, _hint(entry.value)} and not run.is_story_over:
             # The reconciler need not read the rows of runs that Databricks lists as active. If the run is closed in
             # between, this leaves an index row too many, which the reconciler removes.

@@ -33,6 +33,7 @@ _CANCELLED_S: Final = 5.0
 _WATCH_S: Final = 30.0
 _NEXT_ATTEMPT_S: Final = 15.0
 _FREE_MORE_S: Final = 1.0
+_JUDGE_AGAIN_S: Final = 1.0
 
 
 def settle_run(plane: ControlPlane, entry: Entry[Run]) -> Progress:
@@ -150,19 +151,36 @@ def _end(
     """
     if event.outcome is Outcome.COMPLETED and event.outputs is None and scores is not None:
         event = replace(event, outputs=scores.outputs(entry.value.output_url))
+    judged = _facts(entry.value)
     entry = read_run(plane.ledger, event.run_id)  # we may have slept since it was read, long enough for a next attempt
     if entry.value.attempt != event.attempt or entry.value.outcome not in {None, event.outcome}:
         return Done(what="another worker has seen to its end")
-    release_owed = mark_arrivals(plane, entry.value, event, manifest)
-    entry = change_run(
-        plane.ledger, entry, lambda run: end_run(run, event, plane.clock.now(), release_owed=release_owed)
-    )
+    if entry.value.outcome is None and _facts(entry.value) != judged:
+        return Wait(why="it has moved on since it was looked at", seconds=_JUDGE_AGAIN_S)
+    told = (
+        event if entry.value.outcome is None else entry.value.completion or event
+    )  # a rival's end is the one that counts
+    release_owed = mark_arrivals(plane, entry.value, told, manifest)
+
+    def end(run: Run) -> Run:
+        if run.outcome is None and _facts(run) != judged:
+            return run  # what is marked is marked again when the next look has judged that
+        return end_run(run, event, plane.clock.now(), release_owed=release_owed)
+
+    entry = change_run(plane.ledger, entry, end)
+    if entry.value.outcome is None:
+        return Wait(why="it has moved on since it was looked at", seconds=_JUDGE_AGAIN_S)
     next_in_queue = leave_seat(plane, entry.value, attempt=event.attempt)
     entry = free_the_others(plane, publish_outbox(plane, entry))
     _wake_those_who_waited(plane, entry.value, next_in_queue)
     if entry.value.release_owed:
         return Wait(why="more of its files are to be held again", seconds=_FREE_MORE_S)
     return Done(what=f"ended: {event.outcome.value}")
+
+
+def _facts(run: Run) -> tuple[int, RunState, CompletionEvent | None]:
+    """Return what an end is judged by: a rival may send the attempt meanwhile, or its notebook may report."""
+    return run.attempt, run.state, run.completion
 
 
 def fail_leftovers(plane: ControlPlane, run: Run) -> None:

@@ -43,17 +43,20 @@ class LookBetween(Faults):
 
     def __init__(self) -> None:
         self._world: World | None = None
+        self._sleep = timedelta(0)
         self._is_queue_down = False
 
-    def arm(self, world: World) -> None:
-        """Wait for the next write of a run's row in this world."""
+    def arm(self, world: World, *, sleep: timedelta = timedelta(0)) -> None:
+        """Wait for the next write of a run's row in this world; its writer sleeps so long before the reconciler looks."""
         self._world = world
+        self._sleep = sleep
 
     def before(self, call: str) -> None:
         """Look, or lose a message."""
         if self._world is not None and call == "tables.runs.replace":
             world, self._world = self._world, None
             self._is_queue_down = True
+            world.clock.advance(self._sleep)
             reconcile(world.make_plane())
         if self._is_queue_down and call == "queue.enqueue":
             raise QueueUnavailableError(call, "scripted")

@@ -25,7 +25,7 @@ from functions.services.retry import retry_run
 from functions.services.submission import advance_run
 from tests.support.control_plane import World, make_blob, make_pipelines
 from tests.support.fault_walk import CrashAt, FailAt, LookBetween, settle, survive, walk_faults, work
-from tests.support.in_memory import DatabricksRun
+from tests.support.in_memory import DatabricksRun, Faults
 
 GOOD = [make_blob(f"good {number}=.parquet", etag=f"0x{number}") for number in range(2)]
 BAD = make_blob("bad.parquet", etag="0xB")
@@ -156,6 +156,36 @@ def test_a_report_that_comes_after_the_end_still_sets_the_good_files_free() -> N
     assert [world.arrival(blob).state for blob in GOOD] == [ArrivalState.SCORED] * 2
     assert world.arrival(BAD).reason == WHY
     assert len(world.runs()) == 2
+
+
+@pytest.mark.parametrize(
+    "call", ["workspace.status", "manifests.read", "tables.arrivals.transact", "tables.runs.replace"]
+)
+def test_a_report_that_comes_while_the_end_is_written_is_heard(call: str) -> None:
+    """Who asked Databricks before it came judges anew: the report says which files are to blame."""
+
+    class ReportAt(Faults):
+        is_armed = False
+
+        def before(self, called: str) -> None:
+            if self.is_armed and called == call:
+                self.is_armed = False
+                complete(world.make_plane(), report)
+
+    faults = ReportAt()
+    world = World(pipelines=make_pipelines(quiet=10, max_wait=30), faults=faults)
+    run = run_batch(world, [*GOOD, BAD])
+    report = refusal(world, run, [BAD]).to_json()
+    refuse(world, run, [BAD], reports=False)
+
+    faults.is_armed = True
+    world.clock.advance(timedelta(minutes=1))
+    reconcile(world.plane)
+    settle_working(world)
+
+    assert not faults.is_armed
+    assert [world.arrival(blob).state for blob in GOOD] == [ArrivalState.SCORED] * 2
+    assert world.arrival(BAD).reason == WHY
 
 
 def test_a_reconciler_between_the_writes_of_a_late_report_loses_no_file() -> None:

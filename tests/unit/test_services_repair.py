@@ -8,9 +8,13 @@ from functions.core.access import Actor
 from functions.core.errors import IllegalTransitionError, QueueUnavailableError, WorkspaceUnavailableError
 from functions.core.ledger import Run
 from functions.core.model import ArrivalState, Outcome, RunState
+from functions.services.changes import read_run
+from functions.services.closing import close_pipeline_batch
 from functions.services.reconcile import reconcile
 from functions.services.repair import repair_run
-from tests.support.control_plane import World, make_blob
+from functions.services.replay import replay
+from functions.services.submission import advance_run
+from tests.support.control_plane import SCORING, World, make_blob
 from tests.support.fault_walk import LookBetween
 from tests.support.in_memory import DatabricksRun, Faults
 
@@ -54,17 +58,45 @@ def test_a_repaired_run_completes_under_its_next_attempt_with_the_same_lineage()
     assert any("asked for by ann@contoso.com" in change.note for change in ended.history)
 
 
-def test_a_reconciler_between_the_writes_of_a_repair_does_not_lose_it() -> None:
+@pytest.mark.parametrize("sleep", [timedelta(0), timedelta(minutes=12)])
+def test_a_reconciler_between_the_writes_of_a_repair_does_not_lose_it(sleep: timedelta) -> None:
     """It finds the index row of the next attempt beside a run that is still over; then the repair's message is lost."""
     faults = LookBetween()
     world = World(faults=faults)
     run, _ = failed(world)
 
-    faults.arm(world)
+    faults.arm(world, sleep=sleep)
     with pytest.raises(QueueUnavailableError):
         repair_run(world.plane, run.id, ANN)
     world.clock.advance(timedelta(minutes=1))
     reconcile(world.make_plane())
+
+    assert (only_run(world).attempt, only_run(world).state) == (2, RunState.SUBMITTED)
+
+
+def test_a_worker_that_found_a_file_gone_does_not_end_what_a_rival_has_sent_since() -> None:
+    """I2: the file is this run's again by then, and Databricks has the attempt."""
+
+    class RivalAt(Faults):
+        reads_left = -1
+
+        def before(self, call: str) -> None:
+            if call == "manifests.read":
+                self.reads_left -= 1
+                if self.reads_left == 0:
+                    close_pipeline_batch(world.make_plane(), SCORING)
+
+    faults = RivalAt()
+    world = World(faults=faults)
+    run, _ = failed(world)
+    entry = world.ledger.get_arrival(make_blob())
+    assert entry is not None
+    repair_run(world.plane, run.id, ANN)
+    replay(world.plane, f'{{"arrival": "{entry.value.id}"}}'.encode(), idempotency_key="again", actor=ANN)
+    world.clock.advance(timedelta(minutes=1))
+
+    faults.reads_left = 2  # the first one is to take the file back, the second one to say that it is gone
+    advance_run(world.plane, read_run(world.ledger, run.id))
 
     assert (only_run(world).attempt, only_run(world).state) == (2, RunState.SUBMITTED)
 
