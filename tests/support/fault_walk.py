@@ -47,7 +47,7 @@ class LookBetween(Faults):
         self._is_queue_down = False
 
     def arm(self, world: World, *, sleep: timedelta = timedelta(0)) -> None:
-        """Wait for the next write of a run's row in this world; its writer sleeps so long before the reconciler looks."""
+        """Wait for the next write of a run's row in this world, whose writer sleeps so long before it."""
         self._world = world
         self._sleep = sleep
 
