@@ -17,7 +17,7 @@ from azure.storage.blob import BlobServiceClient
 from rich.console import Console
 from rich.progress import track
 
-from bench.bench_cloud import NAIVE_PREFIX, OURS_PREFIX, bench_cloud, naive_app, naive_settings
+from bench.bench_cloud import NAIVE_PREFIX, OURS_PREFIX, bench_cloud, naive_settings, other_app
 from bench.figures import Figure
 from bench.workspace_jobs import champion, make_job, newest_run
 from local.supervisor.folders import REPOSITORY
@@ -93,7 +93,7 @@ def _wait[T](look: Callable[[], T | bool | None], what: str) -> T:
 @contextmanager
 def _naive_host(settings: CloudSettings, folder: Path, job_id: int) -> Iterator[None]:
     """Serve the naive app with a host of its own."""
-    app = naive_app(folder / "naive")
+    app = other_app("naive", folder / "naive")
     port = choose_ports({}, {})["functions"]
     settings_file = app / "local.settings.json"
     document = {

@@ -19,7 +19,7 @@ from local.supervisor.services import Service, cloud_services
 from local.supervisor.settings import CloudSettings
 from local.supervisor.status import CloudState
 
-__all__ = ["NAIVE_PREFIX", "OURS_PREFIX", "bench_cloud", "naive_app", "naive_settings"]
+__all__ = ["NAIVE_PREFIX", "OURS_PREFIX", "bench_cloud", "naive_settings", "other_app"]
 
 OURS_PREFIX: Final = "flights/new/"
 NAIVE_PREFIX: Final = "naive/"
@@ -51,13 +51,13 @@ def bench_cloud(state_dir: Path) -> Iterator[CloudSettings]:
         process.wait(timeout=30)
 
 
-def naive_app(folder: Path) -> Path:
-    """Return a folder with the naive app and our own host.json, so that both poll their queues alike.
+def other_app(name: str, folder: Path) -> Path:
+    """Return a folder with one of the bench's own apps and our host.json, so that all poll their queues alike.
 
     Only the decoding of messages is left to the host, as it is unless an app asks for the text as it is.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(REPOSITORY / "bench" / "naive" / "function_app.py", folder)
+    shutil.copy(REPOSITORY / "bench" / name / "function_app.py", folder)
     document = json.loads((REPOSITORY / "host.json").read_text())
     document["extensions"]["queues"]["messageEncoding"] = "base64"
     (folder / "host.json").write_text(json.dumps(document))

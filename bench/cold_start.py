@@ -15,7 +15,7 @@ from typing import Final
 from rich.console import Console
 from rich.progress import track
 
-from bench.bench_cloud import NAIVE_PREFIX, OURS_PREFIX, bench_cloud, naive_app, naive_settings
+from bench.bench_cloud import NAIVE_PREFIX, OURS_PREFIX, bench_cloud, naive_settings, other_app
 from bench.figures import Figure
 from bench.workspace_jobs import champion, make_job
 from local.functions_host.configuration import read_settings
@@ -42,7 +42,7 @@ def measure(console: Console) -> Sequence[Figure]:
         champion(settings)
         ours = read_settings(Folders(state_dir=Path(folder)).config / "functions.settings.json").values
         naive = naive_settings(settings, naive_job)
-        naive_folder = naive_app(Path(folder) / "naive")
+        naive_folder = other_app("naive", Path(folder) / "naive")
         seconds: dict[str, list[float]] = {"ours": [], "naive": []}
         for number in track(range(_STARTS), description="cold starts", console=console):
             for side, app, values, function in (

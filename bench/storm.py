@@ -66,11 +66,13 @@ def measure(console: Console, arrivals: int) -> Sequence[Figure]:
     name = "storm"
     with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as folder, storm_cloud(Path(folder)) as cloud:
         bare = bare_insert_rate(cloud.connection_string, workers=1, rows=_BARE_ROWS)
+        idle = _idle(cloud, console, workers=1)
         naive_rate, naive_runs = _naive(cloud, console, workers=1)
         storm = _ours(cloud, console, arrivals=arrivals, pipelines=1, workers=1)
     detail = f"{storm.rate:.0f} deliveries/s"
     return [
         *_ratios(name, storm, naive_rate, naive_runs, bare),
+        _to_idle(name, storm, idle),
         Figure(
             measurement=name,
             name="arrivals that have their run",
@@ -105,10 +107,12 @@ def measure_many_pipelines(console: Console, arrivals: int) -> Sequence[Figure]:
     name = "storm_many_pipelines"
     with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as folder, storm_cloud(Path(folder)) as cloud:
         bare = bare_insert_rate(cloud.connection_string, workers=8, rows=_BARE_ROWS)
+        idle = _idle(cloud, console, workers=8)
         naive_rate, naive_runs = _naive(cloud, console, workers=8)
         storm = _ours(cloud, console, arrivals=arrivals, pipelines=100, workers=8)
     return [
         *_ratios(name, storm, naive_rate, naive_runs, bare)[0::2],
+        _to_idle(name, storm, idle),
         Figure(
             measurement=name, name="runs, ours to naive", value=storm.runs / (naive_runs * storm.deliveries), unit="x"
         ),
@@ -191,20 +195,45 @@ def _ratios(name: str, storm: _Storm, naive_rate: float, naive_runs: float, bare
     ]
 
 
+def _to_idle(name: str, storm: _Storm, idle: float) -> Figure:
+    """Return how much is left of what storage, host and worker let pass on this machine."""
+    return Figure(
+        measurement=name,
+        name="events/s, ours to a Function that does nothing",
+        value=storm.rate / idle,
+        unit="x",
+        detail=f"{storm.rate:.0f}/s to {idle:.0f}/s",
+    )
+
+
 def _naive(cloud: StormCloud, console: Console, *, workers: int) -> tuple[float, float]:
     """Return the naive Function's deliveries a second, and its runs for each delivery."""
     workspace = cloud.start_workspace()
-    hosts = cloud.start_naive_hosts(workers, workspace)
-    cloud.send("naive", _messages(8 * workers, 1)[: 8 * workers])  # connections, imports
-    until(lambda: cloud.drained("naive"), "the naive app's warm-up", deadline_s=120)
-    before = counts(workspace)["runs"]
-    console.print(f"naive: {_NAIVE_MESSAGES} deliveries, {workers} workers")
-    drain_s = _drain(cloud, hosts, "naive", _messages(_NAIVE_MESSAGES // _DELIVERIES, 1))
-    runs = counts(workspace)["runs"] - before
+    rate, sent = _other(cloud, console, "naive", workspace, workers=workers, messages=_NAIVE_MESSAGES)
+    return rate, counts(workspace)["runs"] / sent
+
+
+def _idle(cloud: StormCloud, console: Console, *, workers: int) -> float:
+    """Return the deliveries a second of a Function that does nothing with them."""
+    rate, _ = _other(cloud, console, "idle", cloud.start_workspace(), workers=workers, messages=3 * _WAVE)
+    return rate
+
+
+def _other(
+    cloud: StormCloud, console: Console, name: str, workspace: str, *, workers: int, messages: int
+) -> tuple[float, int]:
+    """Return the deliveries a second of one of the bench's own apps, and how many it had in all."""
+    hosts = cloud.start_other_hosts(name, workers, workspace)
+    warm_up = _messages(8 * workers, 1)[: 8 * workers]  # connections, imports
+    cloud.send(name, warm_up)
+    until(lambda: cloud.drained(name), f"the warm-up of the {name} app", deadline_s=120)
+    storm = _messages(messages // _DELIVERIES, 1)
+    console.print(f"{name}: {len(storm)} deliveries, {workers} workers")
+    waves = [storm[start : start + _WAVE] for start in range(0, len(storm), _WAVE)]
+    drain_s = sum(_drain(cloud, hosts, name, wave) for wave in waves)
     for host in hosts:
         host.signal(signal.SIGTERM)
-    sent = _NAIVE_MESSAGES // _DELIVERIES * _DELIVERIES
-    return sent / drain_s, runs / sent
+    return len(storm) / drain_s, len(warm_up) + len(storm)
 
 
 def _ours(

@@ -20,7 +20,7 @@ from typing import Final
 from azure.core.exceptions import ResourceExistsError
 from azure.storage.queue import QueueClient, QueueServiceClient
 
-from bench.bench_cloud import naive_app, naive_settings
+from bench.bench_cloud import naive_settings, other_app
 from local.supervisor.folders import REPOSITORY, Folders
 from local.supervisor.ports import choose_ports
 from local.supervisor.services import child_environ, cloud_services
@@ -110,13 +110,13 @@ class StormCloud:
             self.queue(f"{name}-{queue}")
         return [self._host(REPOSITORY, values, f"{name}-{index}") for index in range(count)]
 
-    def start_naive_hosts(self, count: int, workspace: str) -> list[Host]:
-        """Start so many hosts of the naive app."""
-        self.queue("naive")
+    def start_other_hosts(self, name: str, count: int, workspace: str) -> list[Host]:
+        """Start so many hosts of one of the bench's own apps; its queue has its name."""
+        self.queue(name)
         values = {**naive_settings(self.settings, 1), "DATABRICKS_HOST": workspace}
         values["PYTHON_THREADPOOL_THREAD_COUNT"] = "32"
-        app = naive_app(self.folder / "naive-app")
-        return [self._host(app, values, f"naive-{index}") for index in range(count)]
+        app = other_app(name, self.folder / f"{name}-app")
+        return [self._host(app, values, f"{name}-{index}") for index in range(count)]
 
     def queue(self, name: str) -> QueueClient:
         """Return a queue that is there, always the same object."""

@@ -50,6 +50,12 @@ class Combination:
         return 3 if self.story is StoryKind.WINDOW else 1
 
     @property
+    def is_swept_up(self) -> bool:
+        """Whether Event Grid never says a word about its files."""
+        fault = self.event_grid_fault or {}
+        return fault.get("kind") == "lose_event" and "subscription" not in fault
+
+    @property
     def outcome(self) -> str:
         """How its runs end: a notebook that has reported success and dies is not believed, and not repeated."""
         dies_late = self.victim in {Victim.NOTEBOOK, Victim.WORKSPACE} and self.when is When.AFTER
@@ -79,6 +85,7 @@ def _faults() -> list[Combination]:
     slow = {**_RUN_NOW, "action": {"delay_s": 2}}
     throttled = {**_RUN_NOW, "action": {"status": 429, "retry_after": 1, "body": _THROTTLED}}
     down = {**_RUN_NOW, "times": 3, "action": {"status": 503}}
+    lost_event = {"kind": "lose_event"}  # the sweep finds the file once it is no news any more
     dies = {**_RUN_NOW, "action": {"kill_run_after_s": 0.0}}
     return [
         Combination(name="run_now_answer_lost", workspace_fault=lost),
@@ -103,6 +110,10 @@ def _faults() -> list[Combination]:
             when=When.AFTER,
             victim=Victim.WORKER,
         ),
+        Combination(name="event_lost", event_grid_fault=lost_event),
+        *_after(Victim.WORKER, "arrival_recorded", name="event_lost", event_grid_fault=lost_event),
+        *_after(Victim.AZURITE, "arrival_recorded", name="event_lost", event_grid_fault=lost_event),
+        Combination(name="report_lost", event_grid_fault={"kind": "lose_event", "subscription": "completions"}),
         Combination(name="publish_answer_lost", event_grid_fault={"kind": "lose_publish_answer"}),
         Combination(name="publish_refused", event_grid_fault={"kind": "refuse_publish"}, story=StoryKind.SILENT),
     ]

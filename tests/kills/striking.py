@@ -29,7 +29,7 @@ def strike(cloud: FragileCloud, witness: Witness, combination: Combination) -> i
     if combination.workspace_fault is not None:
         cloud.workspace.fault(**combination.workspace_fault)
     if combination.event_grid_fault is not None:
-        cloud.event_grid_fault(**combination.event_grid_fault, **_aimed_at(combination))
+        cloud.event_grid_fault(**_aimed_at(combination), **combination.event_grid_fault)
     with ThreadPoolExecutor(1) as uploader:
         if not combination.point:
             uploader.submit(_upload, cloud, combination, 0).result(_STRIKES_WITHIN_S)
@@ -85,4 +85,5 @@ def _aimed_at(combination: Combination) -> dict[str, str]:
     assert combination.event_grid_fault is not None
     if "publish" in combination.event_grid_fault["kind"]:
         return {"source": TOPIC}
-    return {"subscription": "arrivals", "subject_contains": combination.pipeline}
+    named = {"subject_contains": combination.pipeline}
+    return named if "subscription" in combination.event_grid_fault else {**named, "subscription": "arrivals"}

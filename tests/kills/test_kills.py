@@ -82,6 +82,8 @@ def test_the_invariants_hold(strikes: Strikes, combination: Combination) -> None
 
     files = strikes.files[combination.id]
     strikes.witness.check(combination.pipeline, files=files, outcome=combination.outcome, within_s=_ENDS_WITHIN_S)
+    if combination.is_swept_up:
+        assert {arrival["source"] for arrival in strikes.witness.story(combination.pipeline).arrivals} == {"sweep"}
 
 
 def test_nothing_is_given_up(strikes: Strikes) -> None:

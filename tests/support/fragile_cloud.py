@@ -224,6 +224,8 @@ class FragileCloud:
             "TIDEGATE_STORAGE": self.connection,
             "TIDEGATE_ENVIRONMENT": "local",
             "TIDEGATE_RECONCILE_SCHEDULE": "*/4 * * * * *",
+            "TIDEGATE_SWEEP_SCHEDULE": "*/10 * * * * *",
+            "TIDEGATE_SWEEP_GRACE_SECONDS": "60",
             "DATABRICKS_HOST": self.tripwire.url(Door.WORKSPACE),
             "IDENTITY_ENDPOINT": f"{self.tripwire.url(Door.WORKSPACE)}/msi/token",
             "IDENTITY_HEADER": IDENTITY_HEADER,
