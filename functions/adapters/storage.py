@@ -144,9 +144,18 @@ def _make_transport() -> Any:
     from requests.adapters import HTTPAdapter
 
     session = requests.Session()
+    session.auth = _leave_signed
     for scheme in ("https://", "http://"):
         session.mount(scheme, HTTPAdapter(pool_maxsize=_POOL_SIZE, max_retries=0))
     return RequestsTransport(session=session, session_owner=False, connection_timeout=5, read_timeout=15)
+
+
+def _leave_signed(request: Any) -> Any:
+    """Leave a request as its client signed it.
+
+    Without this, `requests` looks for a .netrc each time, and an entry there that fits replaces the signature.
+    """
+    return request
 
 
 def _shared_key(account: str, key: str) -> Any:
