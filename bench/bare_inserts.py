@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Final
 
+from bench.bench_cloud import bench_environ
 from functions.adapters.storage import StorageAccount
 from functions.adapters.tables import AzureTables
 from functions.core.ledger import Arrival, Change
@@ -15,7 +16,6 @@ from functions.core.ledger_rows import arrival_to_row
 from functions.core.model import ArrivalState, BlobVersion, PipelineKey
 from functions.core.tokens import arrival_id_of
 from local.supervisor.folders import REPOSITORY
-from local.supervisor.services import child_environ
 
 __all__ = ["THREADS", "bare_insert_rate", "sample_row"]
 
@@ -35,7 +35,7 @@ def bare_insert_rate(connection_string: str, *, workers: int, rows: int) -> floa
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=child_environ(),
+            env=bench_environ(),
         )
         for index in range(workers)
     ]

@@ -15,11 +15,11 @@ from typing import Any, Final
 from local.cloud import Cloud
 from local.supervisor.folders import REPOSITORY, Folders
 from local.supervisor.run import run
-from local.supervisor.services import Service, cloud_services
+from local.supervisor.services import Service, child_environ, cloud_services
 from local.supervisor.settings import CloudSettings
 from local.supervisor.status import CloudState
 
-__all__ = ["NAIVE_PREFIX", "OURS_PREFIX", "bench_cloud", "naive_settings", "other_app"]
+__all__ = ["NAIVE_PREFIX", "OURS_PREFIX", "bench_cloud", "bench_environ", "naive_settings", "other_app"]
 
 OURS_PREFIX: Final = "flights/new/"
 NAIVE_PREFIX: Final = "naive/"
@@ -49,6 +49,11 @@ def bench_cloud(state_dir: Path) -> Iterator[CloudSettings]:
     finally:
         cloud.down()
         process.wait(timeout=30)
+
+
+def bench_environ() -> dict[str, str]:
+    """Return the environment of a storm's processes; none speaks TLS, and `requests` would look at these each time."""
+    return {name: value for name, value in child_environ().items() if not name.endswith("_CA_BUNDLE")}
 
 
 def other_app(name: str, folder: Path) -> Path:

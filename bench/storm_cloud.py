@@ -20,10 +20,10 @@ from typing import Final
 from azure.core.exceptions import ResourceExistsError
 from azure.storage.queue import QueueClient, QueueServiceClient
 
-from bench.bench_cloud import naive_settings, other_app
+from bench.bench_cloud import bench_environ, naive_settings, other_app
 from local.supervisor.folders import REPOSITORY, Folders
 from local.supervisor.ports import choose_ports
-from local.supervisor.services import child_environ, cloud_services
+from local.supervisor.services import cloud_services
 from local.supervisor.settings import ACCOUNT, CloudSettings, make_settings
 
 __all__ = ["Host", "StormCloud", "storm_cloud", "until"]
@@ -150,7 +150,7 @@ class StormCloud:
 
     def _start(self, command: Sequence[str], name: str) -> "subprocess.Popen[bytes]":
         log = self.stack.enter_context((self.folder / f"{name}.log").open("ab"))
-        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=log, env=child_environ())
+        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=log, env=bench_environ())
         self.stack.callback(_stop, process)
         return process
 
@@ -163,7 +163,7 @@ def storm_cloud(folder: Path) -> Iterator[StormCloud]:
     settings = make_settings(choose_ports({}, {}))
     azurite = next(found for found in cloud_services(folders, settings) if found.name == "azurite")
     with ExitStack() as stack:
-        environ = {**child_environ(), **azurite.environ}
+        environ = {**bench_environ(), **azurite.environ}
         for service in ("blob", "queue", "table"):
             log = stack.enter_context((folder / f"azurite-{service}.log").open("ab"))
             process = subprocess.Popen(_only(service, azurite.command), stdout=log, stderr=log, env=environ, cwd=folder)
