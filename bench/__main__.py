@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import arrival_to_submitted, cold_start, ledger_operations, local_cloud, storm
+from bench import arrival_to_submitted, cold_start, ledger_on_azurite, ledger_operations, local_cloud, storm
 from bench.figures import Figure, keep, show
 
 MEASUREMENTS: dict[str, Callable[[Console], Sequence[Figure]]] = {
@@ -17,6 +17,7 @@ MEASUREMENTS: dict[str, Callable[[Console], Sequence[Figure]]] = {
 }
 SIZED: dict[str, tuple[Callable[[Console, int], Sequence[Figure]], int]] = {  # with how many arrivals by themselves
     "ledger_operations": (ledger_operations.measure, 1_000_000),
+    "ledger_on_azurite": (ledger_on_azurite.measure, 50_000),
     "storm": (storm.measure, 10_000),
     "storm_many_pipelines": (storm.measure_many_pipelines, 2_000),
     "storm_429": (storm.measure_429, 1_000),

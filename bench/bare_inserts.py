@@ -17,7 +17,7 @@ from functions.core.model import ArrivalState, BlobVersion, PipelineKey
 from functions.core.tokens import arrival_id_of
 from local.supervisor.folders import REPOSITORY
 
-__all__ = ["THREADS", "bare_insert_rate", "sample_row"]
+__all__ = ["THREADS", "bare_insert_rate", "sample_arrival"]
 
 THREADS: Final = 32  # as many as our worker has messages at a time
 _TABLE: Final = "rows"
@@ -52,8 +52,8 @@ def bare_insert_rate(connection_string: str, *, workers: int, rows: int) -> floa
     return each * workers / (max(end for _, end in outputs) - min(start for start, _ in outputs))
 
 
-def sample_row() -> dict[str, str | int | bool]:
-    """Return the row of an arrival as the ledger writes it."""
+def sample_arrival() -> Arrival:
+    """Return an arrival as a storm brings it."""
     now = datetime.now(UTC)
     blob = BlobVersion(
         account="tidegatelocal",
@@ -63,7 +63,7 @@ def sample_row() -> dict[str, str | int | bool]:
         size_bytes=1000,
         sequencer="0",
     )
-    arrival = Arrival(
+    return Arrival(
         id=arrival_id_of(blob),
         blob=blob,
         state=ArrivalState.HELD,
@@ -79,7 +79,6 @@ def sample_row() -> dict[str, str | int | bool]:
         config_version="0" * 16,
         history=(Change(state="held", at=now),),
     )
-    return arrival_to_row(arrival)
 
 
 def main() -> None:
@@ -89,7 +88,7 @@ def main() -> None:
     parser.add_argument("--worker", type=int, required=True)
     options = parser.parse_args()
     table = AzureTables(StorageAccount(connection_string=sys.stdin.readline().strip()), prefix="bare").table(_TABLE)
-    row = sample_row()
+    row = arrival_to_row(sample_arrival())
     began = time.time()
     with ThreadPoolExecutor(THREADS) as pool:
         for _ in pool.map(
