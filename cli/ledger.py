@@ -8,13 +8,12 @@ from cli.configuration import read_pipelines
 from functions.adapters.blobs import BlobManifests
 from functions.adapters.storage import StorageAccount
 from functions.adapters.table_ledger import TableLedger
-from functions.adapters.table_signals import TableSignals
 from functions.adapters.tables import AzureTables
 from functions.core.ledger import Run
 from functions.core.model import PipelineKey, RunId
 from local.supervisor.settings import SYSTEM_CONTAINER, CloudSettings
 
-__all__ = ["Ledger", "open_ledger", "open_signals"]
+__all__ = ["Ledger", "open_ledger"]
 
 _TABLE_PREFIX = "tidegate"  # the default of TIDEGATE_TABLE_PREFIX
 
@@ -47,9 +46,3 @@ def open_ledger(settings: CloudSettings) -> Ledger:
         manifests=BlobManifests(storage, container=SYSTEM_CONTAINER),
         pipelines=tuple(pipeline.key for pipeline in read_pipelines().pipelines),
     )
-
-
-def open_signals(settings: CloudSettings) -> TableSignals:
-    """Return what became of a cloud's signals."""
-    storage = StorageAccount(connection_string=settings.storage_connection_string)
-    return TableSignals(AzureTables(storage, prefix=_TABLE_PREFIX))

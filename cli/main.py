@@ -142,7 +142,7 @@ def arrivals(
 def signals(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line, one a signal.")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most this many, the newest.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most this many, the newest.")] = 100,
 ) -> None:
     """List what monitors said about models, the newest first, and what became of it."""
     from cli.signal_commands import list_signals
@@ -284,7 +284,7 @@ def trace(
     as_json: AsJson = False,
 ) -> None:
     """Print the way from a blob to its scores, or from scores back to the blobs that they came from."""
-    from cli.ledger_commands import trace_blob
+    from cli.trace_commands import trace_blob
 
     trace_blob(blob_url, as_json=as_json)
 

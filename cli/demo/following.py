@@ -3,9 +3,9 @@
 import time
 
 from cli.demo.context import Demo, DemoFailedError, until
-from cli.run_documents import model_version_of
 from cli.wording import counted
 from functions.core.ledger import Run
+from functions.core.ledger_rows import model_version_of
 from functions.core.model import Outcome, PipelineKey, RunId, RunKind, RunState
 
 __all__ = ["find_run_of_arrival", "follow", "require_outcome", "runs_of"]

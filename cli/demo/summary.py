@@ -11,9 +11,9 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped] # it ships no types
 
 from cli.blob_urls import parse_blob_url
 from cli.demo.context import Demo, DemoFailedError
-from cli.run_documents import model_version_of
 from cli.wording import make_table
 from functions.core.ledger import Run
+from functions.core.ledger_rows import model_version_of
 
 __all__ = ["picture_of", "show_summary"]
 

@@ -10,8 +10,8 @@ from azure.storage.blob import ContainerClient
 from cli.configuration import read_pipelines
 from cli.demo.context import Demo, DemoFailedError, until
 from cli.demo.following import follow, require_outcome
-from cli.run_documents import model_version_of
 from functions.core.ledger import Run
+from functions.core.ledger_rows import model_version_of
 from functions.core.model import Outcome, RunId, RunKind, SlotDue
 from functions.core.pipelines import Pipeline, Schedule
 from functions.core.tokens import run_id_of_slot

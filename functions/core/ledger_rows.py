@@ -28,6 +28,7 @@ __all__ = [
     "arrival_from_row",
     "arrival_to_public_json",
     "arrival_to_row",
+    "model_version_of",
     "run_from_row",
     "run_to_public_json",
     "run_to_row",
@@ -238,7 +239,7 @@ def run_to_public_json(run: Run, *, waits: str | None = None) -> dict[str, objec
         "databricks_run_id": run.databricks_run_id,
         "run_page_url": run.run_page_url or None,
         "model_name": run.model_name,
-        "model_version": run.model_version or _version_made_by(run),
+        "model_version": model_version_of(run),
         "arrivals": list(run.arrivals),
         "arrival_count": run.arrival_count,
         "file_count": run.file_count,
@@ -261,6 +262,12 @@ def run_to_public_json(run: Run, *, waits: str | None = None) -> dict[str, objec
         "attempts": [_attempt_json(attempt) for attempt in run.attempts],
         "history": [{"state": change.state, "at": to_iso(change.at), "note": change.note} for change in run.history],
     }
+
+
+def model_version_of(run: Run) -> str | None:
+    """Return the version that a scoring run uses, or that a training run made."""
+    made = None if run.completion is None else run.completion.model
+    return run.model_version or (None if made is None else made.version)
 
 
 def run_to_summary_json(run: Run) -> dict[str, object]:
@@ -311,8 +318,3 @@ def _attempt_json(attempt: Attempt) -> dict[str, object]:
 
 def _iso(instant: datetime | None) -> str | None:
     return None if instant is None else to_iso(instant)
-
-
-def _version_made_by(run: Run) -> str | None:
-    model = None if run.completion is None else run.completion.model
-    return None if model is None else model.version

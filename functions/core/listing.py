@@ -1,6 +1,7 @@
 """Says which runs and arrivals a person wants to see, and how far back they are looked for."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -69,7 +70,7 @@ def parse_blob_place(url: str) -> tuple[str, str, str] | None:
         return None
 
 
-def runs_named_by(arrivals: list[Arrival]) -> list[RunId]:
+def runs_named_by(arrivals: Sequence[Arrival]) -> list[RunId]:
     """Return the runs that these arrivals were ever assigned to, the latest first, as their histories tell."""
     found: dict[RunId, datetime] = {}
     for arrival in arrivals:

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from functions.core.model import PipelineKey, RunId, require_utc
+from functions.core.reading import to_iso
 
-__all__ = ["SignalMark", "SignalRecord"]
+__all__ = ["SignalMark", "SignalRecord", "signal_to_public_json"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,3 +52,22 @@ class SignalRecord:
     reason: str  # a code of `SkipReason`, "" if there is a run
     what: str  # the same for people
     config_version: str
+
+
+def signal_to_public_json(record: SignalRecord) -> dict[str, object]:
+    """Return what people are shown of a signal."""
+    return {
+        "id": record.event_id,
+        "source": record.source,
+        "type": record.type,
+        "time": to_iso(record.event_time),
+        "model": record.model_name,
+        "window": {"start": to_iso(record.window_start), "end": to_iso(record.window_end)},
+        "recorded_at": to_iso(record.recorded_at),
+        "pipeline": record.pipeline,
+        "signal": record.rule or None,
+        "run_id": record.run_id,
+        "reason": record.reason or None,
+        "what": record.what,
+        "config_version": record.config_version,
+    }

@@ -19,6 +19,7 @@ from functions.services.left_behind import pipelines_that_were
 __all__ = [
     "explain_arrival",
     "find_arrival",
+    "find_run",
     "list_arrivals",
     "list_arrivals_of_blob",
     "list_runs",
@@ -66,12 +67,22 @@ def list_runs_of_blob(
     arrivals = [entry.value for entry in ledger.arrivals_of_path(*place)]
     found: list[Run] = []
     for run_id in runs_named_by(arrivals):
-        entry = ledger.get_run(run_id) if _is_run_id(run_id) else None
-        if entry is None or pipeline not in {None, entry.value.pipeline} or not wanted.wants(entry.value):
+        run = find_run(ledger, run_id)
+        if run is None or pipeline not in {None, run.pipeline} or not wanted.wants(run):
             continue
-        if since is None or entry.value.cause.at >= since:
-            found.append(entry.value)
+        if since is None or run.cause.at >= since:
+            found.append(run)
     return found[:limit]
+
+
+def find_run(ledger: RunLedger, run_id: RunId) -> Run | None:
+    """Return the run that an arrival names, None if the ledger has forgotten it or no run can be called so."""
+    try:
+        pipeline_of_run(run_id)
+    except ValueError:
+        return None
+    entry = ledger.get_run(run_id)
+    return None if entry is None else entry.value
 
 
 def list_arrivals(
@@ -157,11 +168,3 @@ def _keys(ledger: RunLedger, pipelines: Pipelines, wanted: PipelineKey | None) -
 def _check_since(since: datetime | None, now: datetime) -> None:
     if since is not None and since < now - _LONGEST_LISTED_BACK_TO:
         raise InvalidRequestError([Problem("since", repr(since.isoformat()), "a time within the last five years")])
-
-
-def _is_run_id(run_id: RunId) -> bool:
-    try:
-        pipeline_of_run(run_id)
-    except ValueError:
-        return False
-    return True

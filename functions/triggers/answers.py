@@ -112,14 +112,14 @@ class Query:
         self._params = req.params
         self.problems: list[Problem] = []
 
-    def text(self, name: str, *, at_most: int = 4096) -> str | None:
-        """Return a parameter, None if it is absent or empty."""
+    def text(self, name: str, *, at_most: int = 4096, is_repeated: bool = True) -> str | None:
+        """Return a parameter, None if it is absent or empty; a refusal repeats its beginning, or nothing of it."""
         value = self._params.get(name) or None
         if value is not None and len(value) > at_most:
             self.problems.append(Problem(name, f"{len(value)} characters", f"at most {at_most}"))
             return None
         if value is not None and not value.isprintable():
-            self.problems.append(Problem(name, ascii(value[:80]), "printable text"))
+            self.problems.append(Problem(name, ascii(value[:80]) if is_repeated else "another text", "printable text"))
             return None
         return value
 

@@ -1,9 +1,9 @@
-"""Answers over HTTP those who look: runs, arrivals, and what became of them."""
+"""Answers over HTTP those who look: runs, arrivals, signals, and what became of them."""
 
 import azure.functions as func
 
 from functions.core.access import Role
-from functions.core.errors import NotFoundError, Problem
+from functions.core.errors import InvalidRequestError, NotFoundError, Problem
 from functions.core.listing import RUN_STATES, ArrivalFilter, RunFilter, parse_blob_place
 from functions.core.model import ArrivalId, ArrivalState, PipelineKey
 from functions.triggers.answers import Query, admit, answer, as_json, run_id_in
@@ -11,6 +11,7 @@ from functions.triggers.answers import Query, admit, answer, as_json, run_id_in
 __all__ = ["reading_functions"]
 
 _ID_CHARACTERS = 64
+_BLOB_EXPECTED = "https://<account>.blob.core.windows.net/<container>/<path>, percent-encoded, without a query"
 
 
 def reading_functions() -> func.Blueprint:
@@ -40,6 +41,18 @@ def reading_functions() -> func.Blueprint:
     def show_arrival(req: func.HttpRequest) -> func.HttpResponse:
         """Show one arrival, and what would be decided about it now; `?at=` finds one of more than a month ago."""
         return answer(lambda: _show_arrival(req))
+
+    @blueprint.function_name("list_signals")
+    @blueprint.route(route="signals", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
+    def list_signals(req: func.HttpRequest) -> func.HttpResponse:
+        """List signals about models, the newest first, and what became of each: `?limit=`."""
+        return answer(lambda: _list_signals(req))
+
+    @blueprint.function_name("show_lineage")
+    @blueprint.route(route="lineage", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
+    def show_lineage(req: func.HttpRequest) -> func.HttpResponse:
+        """Show what a blob was scored by, or what it was made from: `?blob=`."""
+        return answer(lambda: _show_lineage(req))
 
     return blueprint
 
@@ -128,10 +141,32 @@ def _show_arrival(req: func.HttpRequest) -> func.HttpResponse:
     return as_json(200, document)
 
 
+def _list_signals(req: func.HttpRequest) -> func.HttpResponse:
+    from functions.core.signal_records import signal_to_public_json
+
+    plane, _ = admit(req, Role.READER)
+    query = Query(req)
+    limit = query.limit()
+    query.check()
+    found = plane.signals.recent(limit=limit)
+    return as_json(200, {"signals": [signal_to_public_json(record) for record in found]})
+
+
+def _show_lineage(req: func.HttpRequest) -> func.HttpResponse:
+    from functions.services.lineage import show_lineage
+
+    plane, _ = admit(req, Role.READER)
+    query = Query(req)
+    place = _place(query)
+    query.check()
+    if place is None:
+        raise InvalidRequestError([Problem("blob", "nothing", _BLOB_EXPECTED)])
+    return as_json(200, {"url": req.params["blob"], **show_lineage(plane, place)})
+
+
 def _place(query: Query) -> tuple[str, str, str] | None:
-    url = query.text("blob")
+    url = query.text("blob", is_repeated=False)
     place = None if url is None else parse_blob_place(url)
     if url is not None and place is None:
-        expected = "https://<account>.blob.core.windows.net/<container>/<path>, percent-encoded, without a query"
-        query.problems.append(Problem("blob", "another text", expected))  # it may carry a signature
+        query.problems.append(Problem("blob", "another text", _BLOB_EXPECTED))  # it may carry a signature
     return place

@@ -133,6 +133,7 @@ _QUERIES: Final = (
     b"since=2026-02-01T00:00:00Z&limit=10&pipeline=flight_delay_scoring",
     b"limit=1000&state=ended&model=main.tidegate.flight_delay&blob=input/flights/new/2013-07.parquet",
     b"at=2026-03-01T12:00:00Z&state=held",
+    f"blob={quote(_URL, safe='')}&limit=1".encode(),
 )
 
 

@@ -46,6 +46,8 @@ def test_every_function_that_is_fed_from_outside_is_fuzzed(app: App, examples: l
         "request_run",
         "list_runs",
         "show_run",
+        "list_signals",
+        "show_lineage",
         "retry_run",
         "health",
         "health_details",

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from azure.core.credentials import AzureKeyCredential
@@ -32,8 +33,10 @@ READING = {
     "list_dead_letters",
     "list_pipelines",
     "list_runs",
+    "list_signals",
     "show_arrival",
     "show_backfill",
+    "show_lineage",
     "show_run",
 }
 ACTING = {
@@ -84,6 +87,10 @@ def test_a_file_becomes_scores_and_one_announced_end(cloud: PlaneCloud) -> None:
     assert arrival.value.state is ArrivalState.SCORED
     status, document = cloud.api("GET", f"/runs/{run.id}")
     assert (status, document["outcome"], document["scores_url"]) == (200, "completed", run.output_url)
+    _, read_by = cloud.api("GET", f"/lineage?blob={quote(arrival.value.blob.url, safe='')}")
+    _, written_by = cloud.api("GET", f"/lineage?blob={quote(run.output_url, safe='')}")
+    assert [shown["id"] for shown in read_by["runs"]] == [shown["id"] for shown in written_by["made_by"]] == [run.id]
+    assert [file["arrival_id"] for file in read_by["runs"][0]["inputs"]] == [arrival.value.id]
 
 
 def test_a_paused_pipeline_holds_a_file_until_it_is_resumed(cloud: PlaneCloud) -> None:

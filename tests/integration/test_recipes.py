@@ -18,9 +18,6 @@ from azure.eventgrid import EventGridPublisherClient
 from typer.testing import CliRunner
 
 from cli.main import app
-from functions.adapters.storage import StorageAccount
-from functions.adapters.table_signals import TableSignals
-from functions.adapters.tables import AzureTables
 from functions.core.ledger import Run
 from functions.core.model import Outcome, RunId
 from functions.core.signals import signal_to_document
@@ -427,21 +424,19 @@ def test_a_signal_that_started_nothing_says_why(cloud: PlaneCloud, tmp_path: Pat
     document = signal_to_document(make_signal(event_id="recipes-W09", metrics={"psi": 0.1}))
     file = tmp_path / "signal.json"
     file.write_text(json.dumps(document))
-    storage = StorageAccount(connection_string=cloud.azurite.connection_string)
-    signals = TableSignals(AzureTables(storage, prefix="tidegate"))
 
     explained = tidegate(cloud, "explain", str(file))
     with EventGridPublisherClient(cloud.event_grid.topic_endpoint(TOPIC), AzureKeyCredential(TOPIC_KEY)) as client:
         client.send(CloudEvent.from_dict(dict(document)))
-    (record,) = until(
-        lambda: [item for item in signals.recent(limit=10) if item.event_id == "recipes-W09"], what="the record"
+    (listed,) = until(
+        lambda: [item for item in lines(cloud, "signals") if item["id"] == "recipes-W09"], what="the record"
     )
-    storage.close()
 
     assert "reason: below_threshold" in explained
     assert "psi is 0.1, below 0.2" in explained
-    assert record.run_id is None
-    assert "psi is 0.1, below 0.2" in record.what
+    assert (listed["run_id"], listed["reason"]) == (None, "below_threshold")
+    assert "psi is 0.1, below 0.2" in listed["what"]
+    assert "drift_detected.v1" in tidegate(cloud, "signals")
 
 
 @pytest.mark.recipe("A schedule did not run")

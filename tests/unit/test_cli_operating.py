@@ -99,6 +99,7 @@ def test_help_lists_the_commands_of_an_operator() -> None:
     [
         ("arrivals", "--since", "7d"),
         ("explain", "0" * 64),
+        ("signals",),
         ("dead-letters",),
         ("cancel", RUN),
         ("replay", ARRIVAL),
@@ -178,6 +179,83 @@ def test_no_run_yet_and_none_like_this_are_two_things(
     plane.tell(f"GET /api/runs?{query}", (200, {"runs": []}))
 
     assert tidegate(plane, "runs", *arguments).stdout.startswith(said)
+
+
+LISTED_SIGNAL = {
+    "id": "2026-W09",
+    "source": "/monitors/weekly",
+    "type": "tidegate.model.drift_detected.v1",
+    "time": "2026-03-01T12:00:01.250000Z",
+    "model": "main.tidegate.flight_delay",
+    "window": {"start": "2026-02-22T12:00:00.000000Z", "end": "2026-03-01T12:00:00.000000Z"},
+    "pipeline": None,
+    "reason": "no_signal_rule",
+    "what": "no rule for [drift] of this model",
+}
+
+
+def test_signals_are_what_the_control_plane_lists(plane: Plane) -> None:
+    plane.tell("GET /api/signals?limit=100", (200, {"signals": [LISTED_SIGNAL]}))
+    plane.tell("GET /api/signals?limit=1", (200, {"signals": []}))
+
+    printed, listed = tidegate(plane, "signals").stdout, tidegate(plane, "signals", "--json").stdout
+    nothing = tidegate(plane, "signals", "--limit", "1").stdout
+
+    assert printed.splitlines()[1].split("  ")[0] == "2026-03-01 12:00:01"
+    assert "drift_detected.v1" in printed
+    assert "2026-03-01 12:00  " in printed
+    assert "no rule for [drift] of this model" in printed
+    assert json.loads(listed) == LISTED_SIGNAL
+    assert nothing == "There was no signal yet; docs/events.md says what a monitor publishes.\n"
+
+
+TRACED = "https://tidegatelocal.blob.core.windows.net/input/flights/new/a%20b.parquet"
+TRACED_RUN = {
+    **LISTED_RUN,
+    "state": "ended",
+    "outcome": "completed",
+    "reason": None,
+    "run_page_url": "https://adb-1.azuredatabricks.net/jobs/1/runs/7",
+    "databricks_run_id": 7,
+    "manifest_url": "https://tidegatelocal.blob.core.windows.net/tidegate/m.json",
+    "scores_url": "https://tidegatelocal.blob.core.windows.net/scores/x",
+    "completion_event_id": f"{RUN}.1.completed",
+    "model": "main.tidegate.flight_delay",
+    "mlflow_run_id": None,
+    "rows_scored": 500,
+    "inputs": [{"url": TRACED, "etag": "0x1", "arrival_id": ARRIVAL}],
+}
+
+
+def test_a_blob_is_followed_by_the_control_plane_however_it_is_called(plane: Plane) -> None:
+    query = "blob=https%3A%2F%2Ftidegatelocal.blob.core.windows.net%2Finput%2Fflights%2Fnew%2Fa%2520b.parquet"
+    answer = {"url": TRACED, "arrivals": [], "runs": [TRACED_RUN], "made_by": []}
+    plane.tell(f"GET /api/lineage?{query}", (200, answer))
+
+    printed = tidegate(plane, "trace", "abfss://input@tidegatelocal.dfs.core.windows.net/flights/new/a%20b.parquet")
+    document = json.loads(tidegate(plane, "trace", TRACED, "--json").stdout)
+
+    assert printed.stdout.splitlines() == [
+        TRACED,
+        f"└── read by run {RUN}: completed",
+        "    ├── 1 input file, manifest https://tidegatelocal.blob.core.windows.net/tidegate/m.json",
+        f"    │   └── {TRACED} (ETag 0x1)",
+        "    ├── model main.tidegate.flight_delay version 7, MLflow run -",
+        "    ├── Databricks run 7 https://adb-1.azuredatabricks.net/jobs/1/runs/7",
+        "    ├── scores https://tidegatelocal.blob.core.windows.net/scores/x (500 rows)",
+        f"    └── completion event {RUN}.1.completed",
+    ]
+    assert document == answer
+
+
+def test_a_blob_that_nobody_knows_ends_the_command_with_what_the_control_plane_says(plane: Plane) -> None:
+    query = "blob=https%3A%2F%2Ftidegatelocal.blob.core.windows.net%2Finput%2Fx"
+    plane.tell(f"GET /api/lineage?{query}", (404, {"error": "following a blob: nothing is known of it"}))
+
+    done = tidegate(plane, "trace", "https://tidegatelocal.blob.core.windows.net/input/x")
+
+    assert done.exit_code == 4
+    assert done.stderr == "Error: GET /api/lineage: 404, following a blob: nothing is known of it\n"
 
 
 def test_arrivals_are_listed_with_ids_that_can_be_copied(plane: Plane) -> None:

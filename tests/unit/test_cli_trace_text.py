@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cli.ledger_commands import _lines
+from cli.trace_commands import _lines
 
 
 def make_document(*, reason: str, url: str = "https://a.blob.core.windows.net/c/x.parquet") -> dict[str, Any]:

@@ -722,6 +722,7 @@ def test_people_see_nothing_that_is_not_there_yet() -> None:
 
     absent = ("outcome", "token", "databricks_run_id", "scores_url", "completion_event_id", "finished_at")
     assert [shown[key] for key in (*absent, "manifest_url", "run_page_url")] == [None] * 8
+    assert run_to_public_json(ended())["scores_url"] is None  # it has failed: whatever is there is not proven
 
 
 def test_people_see_the_version_that_a_training_run_made() -> None:

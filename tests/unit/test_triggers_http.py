@@ -12,12 +12,14 @@ import pytest
 from functions.core.access import Actor
 from functions.core.ledger import Run
 from functions.core.model import RunId
+from functions.core.signal_records import SignalRecord
 from functions.services.pausing import pause_pipeline, resume_pipeline
 from functions.services.quarantine import quarantine_message
 from functions.services.reconcile import reconcile
 from functions.services.requests import request_run
 from functions.triggers import acting, answers, http, reading, replays
 from tests.support.control_plane import ACCOUNT, SCORING, World, make_blob
+from tests.support.records import make_signal
 
 BODY = {"pipeline": SCORING, "files": [f"https://{ACCOUNT}.blob.core.windows.net/input/{make_blob().path}"]}
 
@@ -143,7 +145,10 @@ READING = [
     "list_dead_letters",
     "list_backfills",
     "show_backfill",
+    "list_signals",
+    "show_lineage",
 ]
+NEEDED = {"show_lineage": {"blob": make_blob().url}}  # what a function cannot do without
 ACTING = ["request_run", "retry_run", "cancel_run", "repair_run", "replay", "request_backfill"]
 
 
@@ -179,7 +184,7 @@ def test_a_reader_may_not_act(world: World, function: str) -> None:
 def test_a_reader_may_read(world: World, function: str) -> None:
     world.plane = replace(world.plane, are_roles_required=True)
 
-    status, _ = as_caller(signed_in("Tidegate.Reader"), function)
+    status, _ = as_caller(signed_in("Tidegate.Reader"), function, query=NEEDED.get(function))
 
     assert status in {200, 404}
 
@@ -289,6 +294,7 @@ def test_what_waits_says_so_if_its_whole_pipeline_does(world: World) -> None:
         ({"limit": "0"}, "limit"),
         ({"pipeline": "a\nb"}, "pipeline"),
         ({"blob": "https://example.org/x?sig=secret"}, "blob"),
+        ({"blob": "https://example.org/x?sig=secret\n"}, "blob"),
     ],
 )
 @pytest.mark.parametrize("function", ["list_runs", "list_arrivals"])
@@ -355,3 +361,119 @@ def test_a_backfill_is_asked_for_and_followed_over_http(world: World) -> None:
     assert len(cast("list[object]", found["backfills"])) == 1
     assert str(backfill["status_url"]).endswith(f"/api/backfills/{backfill['id']}")
     assert "a pipeline with routes" in json.dumps(wrong)
+
+
+def record_signal(world: World, event_id: str, *, minute: int) -> None:
+    signal = make_signal(event_id=event_id)
+    world.signals.record(
+        SignalRecord(
+            source=signal.source,
+            event_id=signal.event_id,
+            event_time=signal.time + timedelta(minutes=minute),
+            type=signal.type.value,
+            model_name=signal.model_name,
+            window_start=signal.window_start,
+            window_end=signal.window_end,
+            recorded_at=world.clock.now(),
+            pipeline=None,
+            rule="",
+            run_id=None,
+            reason="no_signal_rule",
+            what="it says why",
+            config_version="0123",
+        )
+    )
+
+
+def test_signals_are_listed_newest_first(world: World) -> None:
+    for minute, event_id in ((1, "b"), (0, "a"), (2, "c")):
+        record_signal(world, event_id, minute=minute)
+
+    status, document = ask("list_signals", query={"limit": "2"})
+    _, everything = ask("list_signals")
+
+    signals = cast("list[dict[str, object]]", document["signals"])
+    assert (status, [signal["id"] for signal in signals]) == (200, ["c", "b"])
+    assert list(signals[0]) == [
+        "id",
+        "source",
+        "type",
+        "time",
+        "model",
+        "window",
+        "recorded_at",
+        "pipeline",
+        "signal",
+        "run_id",
+        "reason",
+        "what",
+        "config_version",
+    ]
+    assert len(cast("list[object]", everything["signals"])) == 3
+
+
+@pytest.mark.parametrize("limit", ["0", "1001", "many", "-1"])
+def test_no_more_signals_are_listed_than_an_answer_may_have(world: World, limit: str) -> None:
+    record_signal(world, "a", minute=0)
+
+    status, document = ask("list_signals", query={"limit": limit})
+
+    assert status == 400
+    (error,) = cast("list[dict[str, str]]", document["errors"])
+    assert (error["field"], error["expected"]) == ("limit", "a whole number from 1 to 1000")
+
+
+def test_a_blob_is_followed_to_its_run_and_back(world: World) -> None:
+    """The same question for what went in, for the folder of scores, and for a file in it."""
+    world.deliver(make_blob())
+    world.finish(world.databricks_runs()[0])
+    world.settle()
+    (run,) = world.runs()
+
+    forwards, read_by = ask("show_lineage", query={"blob": make_blob().url})
+    backwards, written_by = ask("show_lineage", query={"blob": f"{run.output_url}/part-0.parquet"})
+    _, folder = ask("show_lineage", query={"blob": f"{run.output_url}/"})
+
+    (user,) = cast("list[dict[str, object]]", read_by["runs"])
+    (maker,) = cast("list[dict[str, object]]", written_by["made_by"])
+    (arrival,) = cast("list[dict[str, object]]", read_by["arrivals"])
+    assert (forwards, backwards, read_by["url"], read_by["made_by"]) == (200, 200, make_blob().url, [])
+    assert (arrival["state"], arrival["run_id"], arrival["etag"]) == ("scored", run.id, "0x1")
+    assert (user["id"], user["outcome"], user["scores_url"]) == (run.id, "completed", run.output_url)
+    assert (user["model"], user["model_version"], user["mlflow_run_id"]) == ("main.tidegate.flight_delay", "7", None)
+    assert user["completion_event_id"] == f"{run.id}.1.completed"
+    assert user["inputs"] == [{"url": make_blob().url, "etag": "0x1", "arrival_id": arrival["id"]}]
+    assert user == maker
+    assert (written_by["arrivals"], written_by["runs"], folder["made_by"]) == ([], [], [maker])
+
+
+@pytest.mark.parametrize(
+    ("query", "got"),
+    [
+        ({}, "nothing"),
+        ({"blob": ""}, "nothing"),
+        ({"blob": "https://acct.blob.core.windows.net/input/x?sig=secret"}, "another text"),
+        ({"blob": "secret"}, "another text"),
+    ],
+)
+def test_what_is_no_blobs_url_is_refused_and_not_repeated(world: World, query: dict[str, str], got: str) -> None:
+    """A URL that was copied from a tool may carry a signature."""
+    status, document = ask("show_lineage", query=query)
+
+    assert status == 400
+    (error,) = cast("list[dict[str, str]]", document["errors"])
+    assert (error["field"], error["got"]) == ("blob", got)
+    assert error["expected"].startswith("https://<account>.blob.core.windows.net/<container>/<path>")
+    assert "secret" not in json.dumps(document)
+    assert world.tables.calls.counts["tables.runs.query"] == 0
+
+
+def test_a_blob_of_which_nothing_is_known_is_answered_with_what_to_do(world: World) -> None:
+    world.deliver(make_blob())
+
+    status, document = ask("show_lineage", query={"blob": make_blob("another.parquet").url})
+
+    assert status == 404
+    assert "nothing is known of it" in str(document["error"])
+    assert "`tidegate dead-letters`" in str(document["error"])
+    assert "`tidegate backfill`" in str(document["error"])

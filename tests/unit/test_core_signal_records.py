@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from cli.signal_commands import signal_document
 from functions.core.model import PipelineKey, RunId
-from functions.core.signal_records import SignalRecord
+from functions.core.signal_records import SignalRecord, signal_to_public_json
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -40,7 +39,7 @@ def test_a_signal_is_shown_with_its_run_or_its_reason(changes: dict[str, Any], s
         "config_version": "0123",
     }
 
-    document = signal_document(SignalRecord(**(fields | changes)))
+    document = signal_to_public_json(SignalRecord(**(fields | changes)))
 
     assert (document["run_id"], document["pipeline"], document["signal"], document["reason"]) == shown
     assert document["window"] == {"start": "2026-03-01T12:00:00.000000Z", "end": "2026-03-01T12:00:00.000000Z"}
