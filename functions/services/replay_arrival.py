@@ -8,7 +8,7 @@ from functions.core.decided import Hold
 from functions.core.decisions import decide, is_newer
 from functions.core.errors import IllegalTransitionError, LedgerConflictError
 from functions.core.ledger import Arrival, RunRule
-from functions.core.model import ArrivalState
+from functions.core.model import ArrivalState, RunState
 from functions.core.replays import Replay, is_replayed_by
 from functions.ports import Entry
 from functions.services.acted import Acted
@@ -27,6 +27,7 @@ def replay_arrival(plane: ControlPlane, entry: Entry[Arrival], replaying: Replay
     Raises:
         IllegalTransitionError: It was scored, or a newer version of its path has come: to read it again would do
             work twice, or undo what is newer.
+        LedgerConflictError: Its run has given it up and is about to end, or it kept changing; not now.
     """
     for _ in range(_TRIES):
         arrival = entry.value
@@ -36,6 +37,11 @@ def replay_arrival(plane: ControlPlane, entry: Entry[Arrival], replaying: Replay
         is_left_behind = arrival.state is ArrivalState.HELD and arrival.pipeline not in plane.pipelines.by_key
         if not is_left_behind and arrival.state in {ArrivalState.HELD, ArrivalState.ASSIGNED, ArrivalState.SEAL}:
             return _is_under_way(plane, arrival)
+        if _is_ending(plane, arrival):
+            raise LedgerConflictError(
+                f"run {arrival.run_id}, which has given up arrival {arrival.id}",
+                "it has not ended yet; replay the arrival again in a moment",
+            )
         if (refusal := _refusal(plane, arrival)) is not None:
             raise refusal
         decision = decide(event_of(arrival), plane.pipelines, bare_situation(plane))
@@ -68,6 +74,14 @@ def _is_under_way(plane: ControlPlane, arrival: Arrival) -> Acted:
             did_not=("held it not: it is a seal, never an input",),
         )
     return Acted(did_not=(f"held it not: run {arrival.run_id} has it; retry or cancel that one",))
+
+
+def _is_ending(plane: ControlPlane, arrival: Arrival) -> bool:
+    """Return whether the arrival's run has given it up, and may still be judged anew: its own end is written last."""
+    if arrival.state is not ArrivalState.FAILED or arrival.run_id is None:
+        return False
+    run = plane.ledger.get_run(arrival.run_id)  # none: retention has removed it
+    return run is not None and run.value.state is not RunState.ENDED
 
 
 def _refusal(plane: ControlPlane, arrival: Arrival) -> IllegalTransitionError | None:
