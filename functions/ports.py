@@ -381,7 +381,7 @@ class RunSubmitter(Protocol):
         ...
 
     def cancel(self, run: DatabricksRunId) -> None:
-        """Ask for a run to be cancelled; its status says when it is."""
+        """Ask for a run to be cancelled, if it is there and goes on; its status says when it is."""
         ...
 
     def latest_repair(self, run: DatabricksRunId) -> int:

@@ -4,7 +4,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from functions.core.databricks_states import RunStatus, status_of
@@ -304,8 +304,11 @@ class DatabricksJobs:
         return _QUERY.sub("?…", str(output.get("error") or ""))[:_ERROR_CHARACTERS]
 
     def cancel(self, run: DatabricksRunId) -> None:
-        """Ask Databricks to cancel a run; one that has ended already stays as it is."""
-        with workspace_errors(f"cancelling run {run}"):
+        """Ask Databricks to cancel a run; one that has ended, or that it does not have, stays as it is.
+
+        Databricks answers 400 to what it cannot cancel. That is no reason to stop: the run's state says what is left.
+        """
+        with suppress(NotFoundError, RunRejectedError), workspace_errors(f"cancelling run {run}"):
             self._workspace.client.jobs.cancel_run(run)
 
     def latest_repair(self, run: DatabricksRunId) -> int:

@@ -40,7 +40,7 @@ def replay_arrival(plane: ControlPlane, entry: Entry[Arrival], replaying: Replay
         if _is_ending(plane, arrival):
             raise LedgerConflictError(
                 f"run {arrival.run_id}, which has given up arrival {arrival.id}",
-                "it has not ended yet; replay the arrival again in a moment",
+                "it has not ended yet, or goes again; replay the arrival again in a moment",
             )
         if (refusal := _refusal(plane, arrival)) is not None:
             raise refusal
@@ -77,7 +77,7 @@ def _is_under_way(plane: ControlPlane, arrival: Arrival) -> Acted:
 
 
 def _is_ending(plane: ControlPlane, arrival: Arrival) -> bool:
-    """Return whether the arrival's run has given it up, and may still be judged anew: its own end is written last."""
+    """Return whether the arrival's run has given it up and is open: its end is written last, a next attempt first."""
     if arrival.state is not ArrivalState.FAILED or arrival.run_id is None:
         return False
     run = plane.ledger.get_run(arrival.run_id)  # none: retention has removed it

@@ -6,7 +6,6 @@ No call is made without a seat (`turnstile`), so what waits in SUBMITTING withou
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Final
 
 from functions.core.errors import (
@@ -71,8 +70,7 @@ def cancel_runs(plane: ControlPlane, entries: Sequence[Entry[Run]]) -> int:
     still_active = 0
     for entry in entries:
         if entry.value.databricks_run_id is not None:
-            with suppress(NotFoundError):  # Databricks has forgotten it: settling it says so
-                plane.submitter.cancel(entry.value.databricks_run_id)
+            plane.submitter.cancel(entry.value.databricks_run_id)
             still_active += isinstance(settle_run(plane, entry), Wait)
         else:
             still_active += 1  # its answer is still to come; then it can be cancelled

@@ -115,6 +115,14 @@ def test_an_unknown_run_is_not_found(ports: Ports) -> None:
         ports.submitter.status(DatabricksRunId(424242))
 
 
+def test_cancelling_what_is_not_there_leaves_it_to_its_state(ports: Ports) -> None:
+    """Databricks answers 400 to it, which must not stop whoever asks."""
+    ports.submitter.cancel(DatabricksRunId(424242))
+
+    with pytest.raises(NotFoundError):
+        ports.submitter.status(DatabricksRunId(424242))
+
+
 def test_runs_that_have_not_ended_are_listed_by_job(ports: Ports) -> None:
     run = ports.submitter.submit(JobKey("scoring"), IdempotencyToken("1" * 64), {})
 

@@ -46,7 +46,7 @@ class SimulatedWorkspace(InMemoryWorkspace):
     def cancel(self, run: DatabricksRunId) -> None:
         """Ask for a run to be cancelled; it goes on for a while, and may even succeed."""
         with self.calls.effect("workspace.cancel"):
-            if self.runs[run].status.verdict.is_open:
+            if run in self.runs and self.runs[run].status.verdict.is_open:
                 self.runs[run].status = status_of("TERMINATING")
 
 

@@ -388,7 +388,7 @@ class InMemoryWorkspace:
 
     def cancel(self, run: DatabricksRunId) -> None:
         with self.calls.effect("workspace.cancel"):
-            if self.runs[run].status.verdict.is_open:
+            if run in self.runs and self.runs[run].status.verdict.is_open:
                 self.runs[run].status = status_of("TERMINATED", "CANCELED", "USER_CANCELED")
 
     def latest_repair(self, run: DatabricksRunId) -> int:

@@ -185,12 +185,12 @@ def test_new_work_supersedes_a_run_that_cannot_be_cancelled(*, is_forgotten: boo
         asked = 0
 
         def before(self, call: str) -> None:
-            is_asked = call == "workspace.cancel" or (is_forgotten and call == "workspace.status")
+            is_asked = call == ("workspace.status" if is_forgotten else "workspace.cancel")
             if self.is_armed and is_asked:
                 self.asked += 1
                 self.is_armed = is_forgotten or self.asked < 3
                 error = NotFoundError if is_forgotten else WorkspaceUnavailableError
-                raise error("cancelling", "no such run")
+                raise error("asking about a run", "no such run")
 
     faults = NoCancel()
     world = World(pipelines=make_pipelines(quiet=10, max_wait=10, policy="supersede"), faults=faults)
@@ -208,7 +208,7 @@ def test_new_work_supersedes_a_run_that_cannot_be_cancelled(*, is_forgotten: boo
     outcomes = {run.arrivals[0]: run.outcome for run in world.runs()}
     expected = Outcome.FAILED if is_forgotten else Outcome.CANCELLED
     assert outcomes == {world.arrival(older).id: expected, world.arrival(newer).id: None}
-    assert faults.asked >= 2
+    assert faults.asked >= (1 if is_forgotten else 2)
     assert world.arrival(newer).state is ArrivalState.ASSIGNED
 
 

@@ -91,8 +91,8 @@ def test_a_worker_that_found_a_file_gone_does_not_end_what_a_rival_has_sent_sinc
     run, _ = failed(world)
     entry = world.ledger.get_arrival(make_blob())
     assert entry is not None
-    repair_run(world.plane, run.id, ANN)
     replay(world.plane, f'{{"arrival": "{entry.value.id}"}}'.encode(), idempotency_key="again", actor=ANN)
+    repair_run(world.plane, run.id, ANN)
     world.clock.advance(timedelta(minutes=1))
 
     faults.reads_left = 2  # the first one is to take the file back, the second one to say that it is gone
