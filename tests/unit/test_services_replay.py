@@ -391,7 +391,7 @@ def test_an_arrival_whose_run_has_not_ended_yet_is_not_held_again() -> None:
     reconcile(world.plane)
     assert (world.runs()[0].state, world.arrival(files[0]).state) == (RunState.SUBMITTED, ArrivalState.FAILED)
 
-    with pytest.raises(LedgerConflictError, match="has not ended yet, or goes again; replay the arrival again in a moment"):
+    with pytest.raises(LedgerConflictError, match="has not ended yet, or goes again; replay the arrival again"):
         ask(world, arrival=world.arrival(files[0]).id)
     world.settle()
     _, late = ask(world, arrival=world.arrival(files[0]).id)
