@@ -104,7 +104,7 @@ def _refuse_blob(event: BlobCreated, pipelines: Pipelines, situation: Situation)
 
 
 def _refuse_routed(blob: BlobVersion, situation: Situation) -> SkipReason | None:
-    if any(segment in {"", ".", ".."} for segment in blob.path.split("/")):
+    if not blob.is_readable:
         # A run that got it would fail with all its other files, or read a blob that nobody routed.
         return SkipReason.UNREADABLE_NAME
     if any(is_newer(known, blob) for known in situation.known_versions):

@@ -108,6 +108,11 @@ class BlobVersion:
         """The https URL on Azure's public endpoint, percent-encoded; the same locally, where settings map the host."""
         return f"https://{self.account}.blob.core.windows.net/{self.container}/{quote(self.path, safe='/~')}"
 
+    @property
+    def is_readable(self) -> bool:
+        """Whether Spark reads this very path: of an empty, `.` or `..` segment it makes another one."""
+        return not any(segment in {"", ".", ".."} for segment in self.path.split("/"))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobCreated:

@@ -49,12 +49,16 @@ def find_files(plane: ControlPlane, start: StartRun) -> list[BlobVersion]:
 
 
 def _list_into(files: list[BlobVersion], plane: ControlPlane, container: str, names: Glob) -> None:
-    """Add the files of these names; only they are kept in memory, however many others there are."""
+    """Add the files of these names; only they are kept in memory, however many others there are.
+
+    Empty ones, and those of which Spark would read another path, are left out: they would fail the whole run.
+    """
     listed, continuation = 0, None
     while True:
         page = plane.inputs.list_page(container, names.prefix, continuation=continuation, limit=_PAGE)
         listed += len(page.blobs)
-        files += [blob.version for blob in page.blobs if blob.version.size_bytes and names.matches(blob.version.path)]
+        found = [blob.version for blob in page.blobs if names.matches(blob.version.path)]
+        files += [file for file in found if file.size_bytes and file.is_readable]
         if len(files) > _MOST_FILES or listed > _MOST_LISTED:
             # Training on the first of them would be a model of data that nobody chose.
             expected = f"at most {_MOST_FILES} that match, among at most {_MOST_LISTED}"

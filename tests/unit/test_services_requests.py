@@ -86,6 +86,19 @@ def test_named_files_are_scored_in_the_version_they_have() -> None:
     assert [file.blob.etag for file in world.manifests.read(run.manifest).files] == ["0x7"]
 
 
+def test_a_name_of_which_spark_would_read_another_path_is_left_out_of_a_listing() -> None:
+    """One such blob would fail every training run, on the data of everybody else."""
+    world = World()
+    put_history(world, "2013-01.parquet", "/2013-02.parquet", "../new/2013-03.parquet", "./2013-04.parquet")
+
+    run = request_run(world.plane, body(), idempotency_key="k")
+
+    assert isinstance(run, Run)
+    assert run.manifest is not None
+    files = world.manifests.read(run.manifest).files
+    assert [file.blob.path for file in files] == ["flights/history/2013-01.parquet"]
+
+
 def test_without_training_data_nothing_starts() -> None:
     world = World()
 
