@@ -1,56 +1,35 @@
-"""Holds arrivals and runs to their tables of transitions, whatever is repeated and in whatever order."""
+"""Holds runs to their table of transitions, whatever is repeated and in whatever order."""
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from functions.core.completion import CompletionEvent
 from functions.core.endings import announce_stall
-from functions.core.errors import IllegalTransitionError, InvalidDocumentError
+from functions.core.errors import IllegalTransitionError
 from functions.core.ledger import (
-    ARRIVAL_TRANSITIONS,
     ARRIVALS_KEPT,
-    CHANGES_KEPT,
-    RUN_TRANSITIONS,
-    Arrival,
-    Cause,
-    CauseKind,
-    Change,
     Run,
     RunRule,
 )
 from functions.core.ledger_rows import (
-    arrival_from_row,
-    arrival_to_public_json,
-    arrival_to_row,
     run_from_row,
-    run_to_public_json,
     run_to_row,
 )
-from functions.core.lineage import ModelRef, OutputsRef, RefusedFile, RefusedRef
-from functions.core.manifest import ManifestPointer
+from functions.core.lineage import RefusedFile, RefusedRef
 from functions.core.model import (
     ArrivalId,
-    ArrivalState,
-    BatchId,
-    BlobVersion,
     DatabricksRunId,
     IdempotencyToken,
-    JobKey,
     Outcome,
-    PipelineKey,
-    RunId,
     RunKind,
     RunState,
-    Stage,
 )
-from functions.core.rows import pack_row, unpack_row
 from functions.core.run_transitions import (
     attach_manifest,
     begin_next_attempt,
@@ -67,204 +46,22 @@ from functions.core.run_transitions import (
     want_cancel,
 )
 from functions.core.stalled import StalledEvent
-from functions.core.tokens import arrival_id_of
-from tests.strategies import arrivals, runs, texts
-
-T0 = datetime(2026, 1, 1, tzinfo=UTC)
-LATER = T0 + timedelta(minutes=1)
-BASE = "https://acct.blob.core.windows.net"
-RUN_ID = RunId("scoring-20260101T000000Z-0123456789ab")
-OTHER_RUN_ID = RunId("scoring-20260101T000000Z-ffffffffffff")
-TOKEN = IdempotencyToken("a" * 64)
-DATABRICKS_RUN = DatabricksRunId(2**40)
-POINTER = ManifestPointer(url=f"{BASE}/tidegate/manifests/scoring/x.json", sha256="b" * 64)
-OUTPUTS = OutputsRef(
-    scores_url=f"{BASE}/scores/x",
-    manifest_url=f"{BASE}/scores/x/_manifest.json",
-    manifest_sha256="c" * 64,
-    rows_in=2,
-    rows_scored=2,
-    rows_quarantined=0,
+from tests.support.ledger_entries import (
+    DATABRICKS_RUN,
+    LATER,
+    OTHER_RUN_ID,
+    POINTER,
+    RUN_ID,
+    T0,
+    TOKEN,
+    ended,
+    make_arrival,
+    make_event,
+    make_run,
+    refusal_of,
+    submitted,
+    submitting,
 )
-
-
-def make_arrival(state: ArrivalState = ArrivalState.HELD, **changes: Any) -> Arrival:
-    blob = BlobVersion(account="acct", container="input", path="in/a.parquet", etag="0x8D", size_bytes=9)
-    fields: dict[str, Any] = {
-        "id": arrival_id_of(blob),
-        "blob": blob,
-        "state": state,
-        "event_id": "e",
-        "event_time": T0,
-        "api": "PutBlob",
-        "content_type": "",
-        "recorded_at": T0,
-        "updated_at": T0,
-        "pipeline": PipelineKey("scoring"),
-        "run_id": None if state in {ArrivalState.HELD, ArrivalState.IGNORED, ArrivalState.SUPERSEDED} else RUN_ID,
-    }
-    return Arrival(**(fields | changes))
-
-
-def make_run(kind: RunKind = RunKind.SCORING, **changes: Any) -> Run:
-    fields: dict[str, Any] = {
-        "id": RUN_ID,
-        "pipeline": PipelineKey("scoring"),
-        "kind": kind,
-        "job": JobKey("scoring"),
-        "environment": "local",
-        "state": RunState.DECIDED,
-        "cause": Cause(kind=CauseKind.ARRIVALS, name="b", at=T0),
-        "stages": {Stage.PUBLISH: True},
-        "parameters": {},
-        "model_name": "main.tidegate.model",
-        "model_version": "3" if kind is RunKind.SCORING else None,
-        "batch_id": BatchId("0123456789abcdef"),
-        "output_url": f"{BASE}/scores/x" if kind is RunKind.SCORING else "",
-        "created_at": T0,
-        "updated_at": T0,
-        "manifest": POINTER,
-    }
-    return Run(**(fields | changes))
-
-
-def make_event(run: Run, outcome: Outcome = Outcome.COMPLETED, **changes: Any) -> CompletionEvent:
-    fields: dict[str, Any] = {
-        "run_id": run.id,
-        "attempt": run.attempt,
-        "outcome": outcome,
-        "reason": None if outcome is Outcome.COMPLETED else "it broke",
-        "pipeline": run.pipeline,
-        "kind": run.kind,
-        "environment": run.environment,
-        "token": run.token or TOKEN,
-        "databricks_run_id": DATABRICKS_RUN,
-        "time": LATER,
-        "announced_by": "control_plane",
-        "outputs": OUTPUTS if outcome is Outcome.COMPLETED else None,
-    }
-    return CompletionEvent(**(fields | changes))
-
-
-def submitting(**changes: Any) -> Run:
-    return persist_token(make_run(**changes), TOKEN, T0)
-
-
-def submitted(**changes: Any) -> Run:
-    return record_submitted(submitting(**changes), DATABRICKS_RUN, T0, run_page_url="http://x/run/1")
-
-
-def ended(outcome: Outcome = Outcome.FAILED, **changes: Any) -> Run:
-    run = submitted(**changes)
-    return end_run(run, make_event(run, outcome), LATER)
-
-
-def refusal_of(act: Callable[[], object]) -> str:
-    with pytest.raises(IllegalTransitionError) as refused:
-        act()
-    return refused.value.rule
-
-
-# Arrivals
-
-
-def test_every_state_has_its_row_in_the_table() -> None:
-    assert set(ARRIVAL_TRANSITIONS) == set(ArrivalState)
-    assert set(RUN_TRANSITIONS) == set(RunState)
-
-
-ARRIVAL_MOVES: dict[str, tuple[ArrivalState, Callable[[Arrival], Arrival]]] = {
-    "assign": (ArrivalState.ASSIGNED, lambda arrival: arrival.assign(RUN_ID, LATER)),
-    "release": (ArrivalState.HELD, lambda arrival: arrival.release(RUN_ID, LATER, "its run was given up")),
-    "supersede": (ArrivalState.SUPERSEDED, lambda arrival: arrival.supersede(LATER, "a newer one came")),
-    "ignore": (ArrivalState.IGNORED, lambda arrival: arrival.ignore(LATER, "no route")),
-    "mark_scored": (ArrivalState.SCORED, lambda arrival: arrival.mark_scored(RUN_ID, LATER)),
-    "mark_failed": (ArrivalState.FAILED, lambda arrival: arrival.mark_failed(RUN_ID, LATER, "it broke")),
-    "replay": (ArrivalState.HELD, lambda arrival: arrival.replay(PipelineKey("other"), LATER, "by hand")),
-}
-
-
-@pytest.mark.parametrize("state", ArrivalState)
-@pytest.mark.parametrize("move", ARRIVAL_MOVES)
-def test_arrival_moves_as_the_table_says_and_repeating_is_harmless(state: ArrivalState, move: str) -> None:
-    """A transition that the table lacks is refused; one that was made already changes nothing."""
-    target, act = ARRIVAL_MOVES[move]
-    arrival = make_arrival(state)
-
-    try:
-        moved = act(arrival)
-    except IllegalTransitionError:
-        is_another_runs_business = move in {"release", "mark_scored", "mark_failed"} and arrival.run_id is None
-        is_alive = move == "replay" and state is ArrivalState.ASSIGNED
-        assert target not in ARRIVAL_TRANSITIONS[state] or is_another_runs_business or is_alive
-        return
-
-    assert target in ARRIVAL_TRANSITIONS[state] or target is state
-    assert moved.state is target
-    assert act(moved).state is target
-    assert act(moved).history == moved.history
-
-
-def test_arrival_belongs_to_one_run_at_a_time() -> None:
-    """I2: whoever comes second finds it taken."""
-    arrival = make_arrival().assign(RUN_ID, LATER)
-
-    assert arrival.run_id == RUN_ID
-    assert arrival.history == (Change(state="assigned", at=LATER, note=RUN_ID),)
-    for act in (
-        lambda: arrival.assign(OTHER_RUN_ID, LATER),
-        lambda: arrival.release(OTHER_RUN_ID, LATER, "mine now"),
-        lambda: arrival.mark_scored(OTHER_RUN_ID, LATER),
-        lambda: arrival.mark_failed(OTHER_RUN_ID, LATER, "x"),
-    ):
-        assert refusal_of(act) == RunRule.FOLLOW_THE_TABLE
-
-
-def test_held_arrival_says_why_it_waits() -> None:
-    waiting = make_arrival().hold_because("no_model_yet", LATER)
-
-    assert (waiting.reason, waiting.updated_at) == ("no_model_yet", LATER)
-    assert waiting.hold_because("no_model_yet", LATER + timedelta(1)) is waiting
-    assert refusal_of(lambda: make_arrival(ArrivalState.SCORED).hold_because("x", LATER)) == RunRule.FOLLOW_THE_TABLE
-
-
-def test_redelivery_is_counted_and_changes_nothing_else() -> None:
-    arrival = make_arrival(ArrivalState.SCORED)
-
-    again = arrival.redelivered(LATER)
-
-    assert again == replace(arrival, deliveries=2, updated_at=LATER)
-
-
-def test_clock_that_jumps_back_does_not_reorder_history() -> None:
-    arrival = make_arrival(updated_at=LATER).assign(RUN_ID, T0)
-
-    assert arrival.history[-1].at == LATER
-    assert arrival.updated_at == LATER
-
-
-def test_history_of_an_arrival_is_bounded() -> None:
-    arrival = make_arrival()
-    for _ in range(CHANGES_KEPT):
-        arrival = arrival.assign(RUN_ID, LATER).release(RUN_ID, LATER, "again")
-
-    assert len(arrival.history) == CHANGES_KEPT
-
-
-@pytest.mark.parametrize(
-    ("state", "changes", "message"),
-    [
-        (ArrivalState.HELD, {"pipeline": None}, "held needs a pipeline"),
-        (ArrivalState.SCORED, {"run_id": None}, "scored needs a run"),
-        (ArrivalState.HELD, {"event_time": datetime(2026, 1, 1)}, "event_time must be"),  # noqa: DTZ001 - the point
-    ],
-)
-def test_arrival_that_cannot_be_is_not_built(state: ArrivalState, changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        make_arrival(state, **changes)
-
-
-# Runs
 
 
 def test_run_goes_from_decision_to_published_end() -> None:
@@ -611,152 +408,6 @@ class RunStory(RuleBasedStateMachine):
 
 TestRunStory = RunStory.TestCase
 TestRunStory.settings = settings(max_examples=60, stateful_step_count=25)
-
-
-# Rows
-
-
-@given(arrival=arrivals())
-def test_arrival_survives_its_row(arrival: Arrival) -> None:
-    row = arrival_to_row(arrival)
-
-    assert arrival_from_row({**row, "PartitionKey": "p", "RowKey": "r"}) == arrival
-    assert all(isinstance(value, str | int) for value in row.values())
-
-
-@given(run=runs())
-def test_run_survives_its_row(run: Run) -> None:
-    row = run_to_row(run)
-
-    assert run_from_row({**row, "PartitionKey": "p", "RowKey": "r"}) == run
-    assert all(len(value) <= 16_000 for value in row.values() if isinstance(value, str))
-
-
-@given(values=st.dictionaries(st.from_regex(r"[a-z]{1,6}", fullmatch=True), texts | st.integers(-5, 5) | st.booleans()))
-def test_any_values_survive_packing(values: dict[str, str | int | bool]) -> None:
-    assert unpack_row(pack_row({**values, "absent": None})) == values
-
-
-def test_long_text_is_cut_into_properties_and_joined_again() -> None:
-    """Table Storage takes 32,768 UTF-16 units a property; a completion event may be longer."""
-    text = "\U0001f30a" * 40_001
-
-    row = pack_row({"a": text, "b": ""})
-
-    assert [len(str(row[name])) for name in ("a", "a__1", "a__2")] == [16_000, 16_000, 8_001]
-    assert unpack_row(row) == {"a": text, "b": ""}
-
-
-def test_row_with_a_lost_beginning_is_refused() -> None:
-    with pytest.raises(InvalidDocumentError, match="a chunk without its beginning"):
-        unpack_row({"a__1": "x"})
-
-
-def test_large_number_never_reaches_a_row() -> None:
-    with pytest.raises(ValueError, match="must fit 32 bits"):
-        pack_row({"a": 2**31})
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"schema": 3},
-        {"state": "lost"},
-        {"size_bytes": "many"},
-        {"recorded_at": "yesterday"},
-        {"history": "{"},
-        {"history": "[[1]]"},
-        {"state": "scored"},
-    ],
-    ids=str,
-)
-def test_wrong_arrival_row_is_refused(changes: dict[str, object]) -> None:
-    """A row of a later schema, or one that someone edited, is told rather than misread."""
-    with pytest.raises(InvalidDocumentError):
-        arrival_from_row(arrival_to_row(make_arrival()) | changes)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"stages": '{"flying":true}'},
-        {"stages": "[]}"},
-        {"manifest_url": "elsewhere"},
-        {"completion": "{}"},
-        {"attempts": "[3]"},
-        {"state": "ended"},
-        {"databricks_run_id": "x"},
-    ],
-    ids=str,
-)
-def test_wrong_run_row_is_refused(changes: dict[str, object]) -> None:
-    with pytest.raises(InvalidDocumentError):
-        run_from_row(run_to_row(make_run()) | changes)
-
-
-def test_people_see_a_run_with_these_keys() -> None:
-    """What `tidegate runs --json` promises."""
-    shown = run_to_public_json(ended(Outcome.COMPLETED))
-
-    promised = {
-        "id": RUN_ID,
-        "pipeline": "scoring",
-        "kind": "scoring",
-        "state": "ended",
-        "outcome": "completed",
-        "attempt": 1,
-        "token": TOKEN,
-        "databricks_run_id": DATABRICKS_RUN,
-        "model_version": "3",
-        "arrivals": [],
-        "scores_url": f"{BASE}/scores/x",
-        "completion_event_id": f"{RUN_ID}.1.completed",
-        "created_at": "2026-01-01T00:00:00.000000Z",
-        "finished_at": "2026-01-01T00:01:00.000000Z",
-    }
-    assert {key: shown[key] for key in promised} == promised
-
-
-def test_people_see_nothing_that_is_not_there_yet() -> None:
-    shown = run_to_public_json(make_run(manifest=None))
-
-    absent = ("outcome", "token", "databricks_run_id", "scores_url", "completion_event_id", "finished_at")
-    assert [shown[key] for key in (*absent, "manifest_url", "run_page_url")] == [None] * 8
-    assert run_to_public_json(ended())["scores_url"] is None  # it has failed: whatever is there is not proven
-
-
-def test_people_see_the_version_that_a_training_run_made() -> None:
-    run = submitted(kind=RunKind.TRAINING)
-    model = ModelRef(name="main.tidegate.model", version="4")
-
-    run = end_run(run, make_event(run, outputs=None, model=model), LATER)
-
-    assert run_to_public_json(run)["model_version"] == "4"
-    assert run_to_public_json(make_run(kind=RunKind.TRAINING))["model_version"] is None
-
-
-def test_people_see_where_an_arrival_stands() -> None:
-    shown = arrival_to_public_json(make_arrival().assign(RUN_ID, LATER))
-
-    assert (shown["state"], shown["run_id"], shown["url"]) == ("assigned", RUN_ID, f"{BASE}/input/in/a.parquet")
-    assert shown["history"] == [{"state": "assigned", "at": "2026-01-01T00:01:00.000000Z", "note": RUN_ID}]
-
-
-def test_people_see_what_became_of_earlier_attempts() -> None:
-    run = mark_published(ended(), LATER)
-
-    again = begin_next_attempt(run, LATER, after=1, reason="asked for")
-
-    assert run_to_public_json(again)["attempts"] == [
-        {
-            "number": 1,
-            "token": TOKEN,
-            "databricks_run_id": DATABRICKS_RUN,
-            "outcome": "failed",
-            "reason": run.reason,
-            "ended_at": "2026-01-01T00:01:00.000000Z",
-        }
-    ]
 
 
 def test_a_run_that_is_to_be_cancelled_gets_no_token_and_no_next_attempt() -> None:
