@@ -1,9 +1,7 @@
 """Tells the events of the topic apart: how an attempt ended, that one is stalled, that work is held, what is found."""
 
-import json
-
-from functions.core.completion import MAX_EVENT_BYTES, CompletionEvent
-from functions.core.errors import InvalidDocumentError, Problem
+from functions.core.completion import CompletionEvent
+from functions.core.envelope import parse_event
 from functions.core.held import HeldEvent
 from functions.core.model import ModelSignal
 from functions.core.signals import is_signal_type, signal_from_document
@@ -17,12 +15,7 @@ TopicEvent = Announcement | ModelSignal  # what the completions queue brings
 
 def read_topic_event(text: str | bytes) -> TopicEvent:
     """Return the event in a message of the completions queue; raises InvalidDocumentError listing every mistake."""
-    if len(text) >= MAX_EVENT_BYTES:
-        raise InvalidDocumentError([Problem("event", f"{len(text)} bytes", "less than 64 KB")])
-    try:
-        document: object = json.loads(text)
-    except (ValueError, RecursionError):
-        raise InvalidDocumentError([Problem("event", f"{len(text)} bytes", "JSON")]) from None
+    document = parse_event(text, "event")
     kind = document.get("type") if isinstance(document, dict) else None
     if is_signal_type(kind):
         return signal_from_document(document)

@@ -1,12 +1,11 @@
 """Builds, reads and checks the completion event, the one event that ends an attempt of a run."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal
 
-from functions.core.errors import InvalidDocumentError, Problem
+from functions.core.envelope import envelope_of, event_to_json, parse_event, read_event
 from functions.core.lineage import InputsRef, ModelRef, OutputsRef, RefusedRef, StageResult, shortened
 from functions.core.model import (
     DatabricksRunId,
@@ -18,12 +17,11 @@ from functions.core.model import (
     Stage,
     require_utc,
 )
-from functions.core.reading import Reader, to_iso
+from functions.core.reading import Reader
 from functions.core.tokens import RUN_ID_PATTERN
 
-__all__ = ["MAX_EVENT_BYTES", "Announcer", "CompletionEvent", "completion_event_id"]
+__all__ = ["Announcer", "CompletionEvent", "completion_event_id"]
 
-MAX_EVENT_BYTES: Final = 64 * 1024  # Event Grid bills and buffers by 64 KB; a larger event is a mistake
 _SCHEMA: Final = "urn:tidegate:schema:completion-event:1"
 _SHA256: Final = r"[0-9a-f]{64}"
 _MAX_REASON: Final = 4000
@@ -95,18 +93,7 @@ class CompletionEvent:
 
     def to_document(self) -> dict[str, object]:
         """Return the event under docs/contracts/completion-event.schema.json; long reasons are shortened."""
-        return {
-            "specversion": "1.0",
-            "id": self.id,
-            "source": self.source,
-            "type": self.type,
-            "subject": self.subject,
-            "time": to_iso(self.time),
-            "datacontenttype": "application/json",
-            "dataschema": _SCHEMA,
-            "traceparent": self.traceparent,
-            "data": self.to_data(),
-        }
+        return envelope_of(self)
 
     def to_data(self) -> dict[str, object]:
         """Return the event's data alone, for a publisher that writes the envelope itself."""
@@ -135,21 +122,12 @@ class CompletionEvent:
 
     def to_json(self) -> str:
         """Return the document as compact JSON; raises ValueError at 64 KB."""
-        text = json.dumps(self.to_document(), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-        if len(text.encode()) >= MAX_EVENT_BYTES:
-            raise ValueError(f"completion event {self.id!r} is {len(text.encode())} bytes, at most {MAX_EVENT_BYTES}")
-        return text
+        return event_to_json(self)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "CompletionEvent":
         """Return the event in a message; raises InvalidDocumentError listing every mistake."""
-        if len(text) >= MAX_EVENT_BYTES:
-            raise InvalidDocumentError([Problem("completion event", f"{len(text)} bytes", "less than 64 KB")])
-        try:
-            document: object = json.loads(text)
-        except (ValueError, RecursionError):
-            raise InvalidDocumentError([Problem("completion event", f"{len(text)} bytes", "JSON")]) from None
-        return cls.from_document(document)
+        return cls.from_document(parse_event(text, "completion event"))
 
     @classmethod
     def from_document(cls, document: object) -> "CompletionEvent":
@@ -157,33 +135,9 @@ class CompletionEvent:
 
         The envelope must agree with the data: an id, type or subject of another run is a mistake.
         """
-        problems: list[Problem] = []
-        root = Reader(document, "completion event", problems)
-        root.mapping(required=_ENVELOPE_KEYS, optional=("traceparent",))
-        root.child("specversion").constant("1.0")
-        root.child("datacontenttype").constant("application/json")
-        root.child("dataschema").constant(_SCHEMA)
-        event = _read_event(cls, root, root.child("data"))
-        if not problems:
-            for key in ("id", "source", "type", "subject"):
-                if root.child(key).value != getattr(event, key):
-                    root.child(key).refuse(repr(getattr(event, key)))
-        if problems:
-            raise InvalidDocumentError(problems)
-        return event
+        return read_event(document, "completion event", dataschema=_SCHEMA, read=_read_event)
 
 
-_ENVELOPE_KEYS: Final = (
-    "specversion",
-    "id",
-    "source",
-    "type",
-    "subject",
-    "time",
-    "datacontenttype",
-    "dataschema",
-    "data",
-)
 _DATA_KEYS: Final = (
     "schema_version",
     "run_id",
@@ -212,7 +166,7 @@ def _present(reader: Reader) -> Reader:
     return Reader(None, reader.place, reader.problems) if reader.is_absent else reader
 
 
-def _read_event(cls: type[CompletionEvent], root: Reader, data: Reader) -> CompletionEvent:
+def _read_event(data: Reader, time: datetime, traceparent: str) -> CompletionEvent:
     data.mapping(required=_DATA_KEYS, optional=_DATA_KEYS_SINCE)
     data.child("schema_version").constant(1)
     databricks_run_id = data.child("databricks_run_id").nullable_integer(minimum=0)
@@ -221,7 +175,7 @@ def _read_event(cls: type[CompletionEvent], root: Reader, data: Reader) -> Compl
     consignment, replaces, refused = (_present(data.child(key)) for key in _DATA_KEYS_SINCE)
     before = replaces.nullable_text(pattern=RUN_ID_PATTERN, expected="a run id")
     data.child("metrics").mapping(optional=None)
-    return cls(
+    return CompletionEvent(
         run_id=RunId(data.child("run_id").text(pattern=RUN_ID_PATTERN, expected="a run id")),
         attempt=data.child("attempt").integer(minimum=1),
         outcome=data.child("outcome").one_of(Outcome),
@@ -231,7 +185,7 @@ def _read_event(cls: type[CompletionEvent], root: Reader, data: Reader) -> Compl
         environment=data.child("environment").text(pattern="[a-z][a-z0-9]{0,15}", expected="an environment's name"),
         token=IdempotencyToken(data.child("token").text(pattern=_SHA256, expected="a sha256 in hex")),
         databricks_run_id=None if databricks_run_id is None else DatabricksRunId(databricks_run_id),
-        time=root.child("time").instant(),
+        time=time,
         announced_by="notebook" if announced_by == "notebook" else "control_plane",
         model=None if model.value is None else ModelRef.read(model),
         inputs=None if inputs.value is None else InputsRef.read(inputs),
@@ -241,7 +195,5 @@ def _read_event(cls: type[CompletionEvent], root: Reader, data: Reader) -> Compl
         consignment=consignment.nullable_text(max_length=_MAX_CONSIGNMENT) or "",
         replaces=None if before is None else RunId(before),
         refused=None if refused.value is None else RefusedRef.read(refused),
-        traceparent=root.child("traceparent").text(
-            pattern="|00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", expected="a W3C traceparent", default=""
-        ),
+        traceparent=traceparent,
     )

@@ -1,32 +1,18 @@
 """Builds, reads and checks the event that announces that a budget holds a pipeline's work back."""
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Final
 
-from functions.core.errors import InvalidDocumentError, Problem
+from functions.core.envelope import envelope_of, event_to_json, parse_event, read_event
 from functions.core.model import PipelineKey, require_utc
-from functions.core.reading import Reader, to_iso
+from functions.core.reading import Reader
 from functions.core.reasons import HoldReason
 
 __all__ = ["BUDGET_REASONS", "HeldEvent", "held_event_id"]
 
 BUDGET_REASONS: Final = frozenset({HoldReason.BUDGET_SPENT, HoldReason.TOTAL_BUDGET_SPENT})
 _SCHEMA: Final = "urn:tidegate:schema:held-event:1"
-_MAX_BYTES: Final = 64 * 1024
-_TRACEPARENT: Final = "|00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"
-_ENVELOPE_KEYS: Final = (
-    "specversion",
-    "id",
-    "source",
-    "type",
-    "subject",
-    "time",
-    "datacontenttype",
-    "dataschema",
-    "data",
-)
 _DATA_KEYS: Final = ("schema_version", "pipeline", "environment", "reason", "day", "begun", "max_runs_per_day")
 
 
@@ -83,18 +69,7 @@ class HeldEvent:
 
     def to_document(self) -> dict[str, object]:
         """Return the event under docs/contracts/held-event.schema.json."""
-        return {
-            "specversion": "1.0",
-            "id": self.id,
-            "source": self.source,
-            "type": self.type,
-            "subject": self.subject,
-            "time": to_iso(self.time),
-            "datacontenttype": "application/json",
-            "dataschema": _SCHEMA,
-            "traceparent": self.traceparent,
-            "data": self.to_data(),
-        }
+        return envelope_of(self)
 
     def to_data(self) -> dict[str, object]:
         """Return the event's data alone, for a publisher that writes the envelope itself."""
@@ -109,55 +84,36 @@ class HeldEvent:
         }
 
     def to_json(self) -> str:
-        """Return the document as compact JSON."""
-        return json.dumps(self.to_document(), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        """Return the document as compact JSON; raises ValueError at 64 KB."""
+        return event_to_json(self)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "HeldEvent":
         """Return the event in a message; raises InvalidDocumentError listing every mistake."""
-        if len(text) >= _MAX_BYTES:
-            raise InvalidDocumentError([Problem("held event", f"{len(text)} bytes", "less than 64 KB")])
-        try:
-            document: object = json.loads(text)
-        except (ValueError, RecursionError):
-            raise InvalidDocumentError([Problem("held event", f"{len(text)} bytes", "JSON")]) from None
-        return cls.from_document(document)
+        return cls.from_document(parse_event(text, "held event"))
 
     @classmethod
     def from_document(cls, document: object) -> "HeldEvent":
         """Return the event in a parsed document; the envelope must agree with the data."""
-        problems: list[Problem] = []
-        root = Reader(document, "held event", problems)
-        root.mapping(required=_ENVELOPE_KEYS, optional=("traceparent",))
-        root.child("specversion").constant("1.0")
-        root.child("datacontenttype").constant("application/json")
-        root.child("dataschema").constant(_SCHEMA)
-        event = _read_event(cls, root, root.child("data"))
-        if not problems:
-            for key in ("id", "source", "type", "subject"):
-                if root.child(key).value != getattr(event, key):
-                    root.child(key).refuse(repr(getattr(event, key)))
-        if problems:
-            raise InvalidDocumentError(problems)
-        return event
+        return read_event(document, "held event", dataschema=_SCHEMA, read=_read_event)
 
 
-def _read_event(cls: type[HeldEvent], root: Reader, data: Reader) -> HeldEvent:
+def _read_event(data: Reader, time: datetime, traceparent: str) -> HeldEvent:
     data.mapping(required=_DATA_KEYS)
     data.child("schema_version").constant(1)
     reason = data.child("reason").one_of(HoldReason)
     if reason not in BUDGET_REASONS:
         data.child("reason").refuse(f"one of {', '.join(sorted(BUDGET_REASONS))}")
         reason = HoldReason.BUDGET_SPENT
-    return cls(
+    return HeldEvent(
         pipeline=PipelineKey(data.child("pipeline").text(pattern="[a-z][a-z0-9_]{0,47}", expected="a pipeline's name")),
         environment=data.child("environment").text(pattern="[a-z][a-z0-9]{0,15}", expected="an environment's name"),
         reason=reason,
         day=_read_day(data.child("day")),
         begun=data.child("begun").integer(minimum=0),
         max_runs_per_day=data.child("max_runs_per_day").integer(minimum=0),
-        time=root.child("time").instant(),
-        traceparent=root.child("traceparent").text(pattern=_TRACEPARENT, expected="a W3C traceparent", default=""),
+        time=time,
+        traceparent=traceparent,
     )
 
 

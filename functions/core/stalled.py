@@ -1,11 +1,10 @@
 """Builds, reads and checks the event that announces an attempt open for longer than its pipeline's SLA."""
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from functions.core.errors import InvalidDocumentError, Problem
+from functions.core.envelope import envelope_of, event_to_json, parse_event, read_event
 from functions.core.model import DatabricksRunId, PipelineKey, RunId, RunKind, RunState, require_utc
 from functions.core.reading import Reader, to_iso
 from functions.core.tokens import RUN_ID_PATTERN
@@ -13,19 +12,6 @@ from functions.core.tokens import RUN_ID_PATTERN
 __all__ = ["StalledEvent", "stalled_event_id"]
 
 _SCHEMA: Final = "urn:tidegate:schema:stalled-event:1"
-_MAX_BYTES: Final = 64 * 1024
-_TRACEPARENT: Final = "|00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"
-_ENVELOPE_KEYS: Final = (
-    "specversion",
-    "id",
-    "source",
-    "type",
-    "subject",
-    "time",
-    "datacontenttype",
-    "dataschema",
-    "data",
-)
 _DATA_KEYS: Final = (
     "schema_version",
     "run_id",
@@ -97,18 +83,7 @@ class StalledEvent:
 
     def to_document(self) -> dict[str, object]:
         """Return the event under docs/contracts/stalled-event.schema.json."""
-        return {
-            "specversion": "1.0",
-            "id": self.id,
-            "source": self.source,
-            "type": self.type,
-            "subject": self.subject,
-            "time": to_iso(self.time),
-            "datacontenttype": "application/json",
-            "dataschema": _SCHEMA,
-            "traceparent": self.traceparent,
-            "data": self.to_data(),
-        }
+        return envelope_of(self)
 
     def to_data(self) -> dict[str, object]:
         """Return the event's data alone, for a publisher that writes the envelope itself."""
@@ -127,44 +102,25 @@ class StalledEvent:
         }
 
     def to_json(self) -> str:
-        """Return the document as compact JSON."""
-        return json.dumps(self.to_document(), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        """Return the document as compact JSON; raises ValueError at 64 KB."""
+        return event_to_json(self)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "StalledEvent":
         """Return the event in a message; raises InvalidDocumentError listing every mistake."""
-        if len(text) >= _MAX_BYTES:
-            raise InvalidDocumentError([Problem("stalled event", f"{len(text)} bytes", "less than 64 KB")])
-        try:
-            document: object = json.loads(text)
-        except (ValueError, RecursionError):
-            raise InvalidDocumentError([Problem("stalled event", f"{len(text)} bytes", "JSON")]) from None
-        return cls.from_document(document)
+        return cls.from_document(parse_event(text, "stalled event"))
 
     @classmethod
     def from_document(cls, document: object) -> "StalledEvent":
         """Return the event in a parsed document; the envelope must agree with the data."""
-        problems: list[Problem] = []
-        root = Reader(document, "stalled event", problems)
-        root.mapping(required=_ENVELOPE_KEYS, optional=("traceparent",))
-        root.child("specversion").constant("1.0")
-        root.child("datacontenttype").constant("application/json")
-        root.child("dataschema").constant(_SCHEMA)
-        event = _read_event(cls, root, root.child("data"))
-        if not problems:
-            for key in ("id", "source", "type", "subject"):
-                if root.child(key).value != getattr(event, key):
-                    root.child(key).refuse(repr(getattr(event, key)))
-        if problems:
-            raise InvalidDocumentError(problems)
-        return event
+        return read_event(document, "stalled event", dataschema=_SCHEMA, read=_read_event)
 
 
-def _read_event(cls: type[StalledEvent], root: Reader, data: Reader) -> StalledEvent:
+def _read_event(data: Reader, time: datetime, traceparent: str) -> StalledEvent:
     data.mapping(required=_DATA_KEYS)
     data.child("schema_version").constant(1)
     databricks_run_id = data.child("databricks_run_id").nullable_integer(minimum=0)
-    return cls(
+    return StalledEvent(
         run_id=RunId(data.child("run_id").text(pattern=RUN_ID_PATTERN, expected="a run id")),
         attempt=data.child("attempt").integer(minimum=1),
         pipeline=PipelineKey(data.child("pipeline").text(pattern="[a-z][a-z0-9_]{0,47}", expected="a pipeline's name")),
@@ -175,6 +131,6 @@ def _read_event(cls: type[StalledEvent], root: Reader, data: Reader) -> StalledE
         stalled_after_minutes=data.child("stalled_after_minutes").integer(minimum=1),
         databricks_run_id=None if databricks_run_id is None else DatabricksRunId(databricks_run_id),
         run_page_url=data.child("run_page_url").text(max_length=4096),
-        time=root.child("time").instant(),
-        traceparent=root.child("traceparent").text(pattern=_TRACEPARENT, expected="a W3C traceparent", default=""),
+        time=time,
+        traceparent=traceparent,
     )

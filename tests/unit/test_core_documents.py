@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from functions.core.announcements import read_topic_event
-from functions.core.completion import MAX_EVENT_BYTES, CompletionEvent, completion_event_id
+from functions.core.completion import CompletionEvent, completion_event_id
 from functions.core.dead_letters import MAX_DEAD_LETTER_BYTES, read_dead_letter
+from functions.core.envelope import MAX_EVENT_BYTES
 from functions.core.errors import InvalidDocumentError, Problem
 from functions.core.held import HeldEvent
 from functions.core.lineage import FileRef, InputsRef, ModelRef, OutputsRef, RefusedFile, RefusedRef, StageResult
