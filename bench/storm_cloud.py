@@ -91,7 +91,6 @@ class StormCloud:
             "PYTHON_THREADPOOL_THREAD_COUNT": "32",  # as many as the host has messages at a time
             "AzureWebJobsStorage": self.connection_string,
             "AzureFunctionsWebHost__hostid": f"bench-{name}",
-            "AzureFunctionsJobHost__extensions__queues__maxPollingInterval": "00:00:00.200",
             "TIDEGATE_STORAGE": self.connection_string,
             "TIDEGATE_ENVIRONMENT": _ENVIRONMENT,
             "TIDEGATE_TABLE_PREFIX": name,
@@ -114,6 +113,7 @@ class StormCloud:
         """Start so many hosts of one of the bench's own apps; its queue has its name."""
         self.queue(name)
         values = {**naive_settings(self.settings, 1), "DATABRICKS_HOST": workspace}
+        del values["AzureFunctionsJobHost__extensions__queues__maxPollingInterval"]  # all poll as host.json says
         values["PYTHON_THREADPOOL_THREAD_COUNT"] = "32"
         app = other_app(name, self.folder / f"{name}-app")
         return [self._host(app, values, f"{name}-{index}") for index in range(count)]
