@@ -69,7 +69,9 @@ def cancel_runs(plane: ControlPlane, entries: Sequence[Entry[Run]]) -> int:
     """
     still_active = 0
     for entry in entries:
-        if entry.value.databricks_run_id is not None:
+        # A repair that is being sent has the id of the run that it repairs, of which the end is not its own.
+        is_there = entry.value.state is not RunState.SUBMITTING
+        if is_there and entry.value.databricks_run_id is not None:
             plane.submitter.cancel(entry.value.databricks_run_id)
             still_active += isinstance(settle_run(plane, entry), Wait)
         else:

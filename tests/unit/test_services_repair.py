@@ -8,13 +8,14 @@ from functions.core.access import Actor
 from functions.core.errors import IllegalTransitionError, QueueUnavailableError, WorkspaceUnavailableError
 from functions.core.ledger import Run
 from functions.core.model import ArrivalState, Outcome, RunState
+from functions.services.arrive import arrive
 from functions.services.changes import read_run
 from functions.services.closing import close_pipeline_batch
 from functions.services.reconcile import reconcile
 from functions.services.repair import repair_run
 from functions.services.replay import replay
 from functions.services.submission import advance_run
-from tests.support.control_plane import SCORING, World, make_blob
+from tests.support.control_plane import SCORING, World, blob_message, make_blob, make_pipelines
 from tests.support.fault_walk import LookBetween
 from tests.support.in_memory import DatabricksRun, Faults
 
@@ -189,3 +190,29 @@ def test_a_run_that_databricks_has_forgotten_is_to_be_retried_instead() -> None:
         repair_run(world.plane, run.id, ANN)
 
     assert only_run(world) == run
+
+
+def test_newer_work_does_not_end_a_repair_that_is_being_sent_by_the_end_of_what_it_repairs() -> None:
+    """I2: Databricks has the old end until the repair has begun; then it would run without us."""
+
+    class NewWorkBeforeTheRepair(Faults):
+        is_armed = True
+
+        def before(self, call: str) -> None:
+            if self.is_armed and call == "workspace.repair":
+                self.is_armed = False
+                world.clock.advance(timedelta(seconds=1))
+                arrive(world.make_plane(), blob_message(make_blob("newer.parquet"), at=world.clock.now()))
+
+    world = World(pipelines=make_pipelines(policy="supersede"), faults=NewWorkBeforeTheRepair())
+    run, started = failed(world)
+
+    repair_run(world.plane, run.id, ANN)
+    world.work()
+    repairing = read_run(world.ledger, run.id).value
+    world.settle_submissions()
+
+    assert (repairing.state, started.repairs) == (RunState.SUBMITTED, [1002])
+    ended = read_run(world.ledger, run.id).value
+    assert (ended.attempt, ended.outcome) == (2, Outcome.CANCELLED)
+    assert not started.status.verdict.is_open
