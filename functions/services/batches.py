@@ -38,6 +38,7 @@ from functions.core.tokens import cause_time_of, pipeline_of_run
 from functions.ports import Entry, HeldArrival
 from functions.services.changes import change_run, read_run
 from functions.services.decided_runs import queue_run
+from functions.services.freeing import free_the_others
 from functions.services.outbox import publish_outbox
 from functions.services.plane import ControlPlane, Done, Progress, Wait
 from functions.services.putting_back import advance_or_put_back
@@ -289,8 +290,12 @@ def _go_again_if_replayed(plane: ControlPlane, entry: Entry[Run], first: Arrival
     is marked failed, not assigned, and nobody asked for anything.
     """
     run = entry.value
-    if run.state is not RunState.ENDED or run.outcome is Outcome.COMPLETED or run.release_owed:
-        return None  # what is owed is assigned still, and nobody replayed it
+    if run.state is not RunState.ENDED or run.outcome is Outcome.COMPLETED:
+        return None
+    if run.release_owed:  # what it owes may be assigned still without anyone having replayed it
+        entry = free_the_others(plane, publish_outbox(plane, entry))
+        if entry.value.release_owed:
+            raise LedgerConflictError(f"run {run.id!r}", "more of its files are to be held again")
     current = plane.ledger.get_arrival(first.blob)
     if current is None or current.value.state is not ArrivalState.ASSIGNED or current.value.run_id != run.id:
         return None

@@ -1,5 +1,6 @@
 """Tests that the good files of a batch go on without the bad ones: once, boundedly, through crashes and lateness."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,10 +22,20 @@ from functions.core.run_transitions import begin_next_attempt
 from functions.core.splitting import MOST_RELEASES
 from functions.services.complete import complete
 from functions.services.reconcile import reconcile
+from functions.services.replay import replay
 from functions.services.retry import retry_run
 from functions.services.submission import advance_run
 from tests.support.control_plane import World, make_blob, make_pipelines
-from tests.support.fault_walk import CrashAt, FailAt, LookBetween, settle, survive, walk_faults, work
+from tests.support.fault_walk import (
+    CrashAt,
+    FailAt,
+    LookBetween,
+    ProcessDiedError,
+    settle,
+    survive,
+    walk_faults,
+    work,
+)
 from tests.support.in_memory import DatabricksRun, Faults
 
 GOOD = [make_blob(f"good {number}=.parquet", etag=f"0x{number}") for number in range(2)]
@@ -340,3 +351,41 @@ def test_wherever_a_worker_dies_the_good_files_go_on(fault: type[CrashAt] | type
 
     assert left == ((ArrivalState.SCORED, None), (ArrivalState.SCORED, None), (ArrivalState.FAILED, WHY))
     assert points > 40
+
+
+class DiesOnceFreed(Faults):
+    """The process dies when the good files are held again, before the run's row says so."""
+
+    world: World | None = None
+
+    def before(self, call: str) -> None:
+        world = self.world
+        if world is None or call != "tables.runs.replace":
+            return
+        if all(world.arrival(blob).state is ArrivalState.HELD for blob in GOOD):
+            self.world = None
+            raise ProcessDiedError(call)
+
+
+def test_a_batch_that_is_whole_again_while_its_run_owes_a_release_goes_again() -> None:
+    """Progress: with the bad file replayed it is the same batch, so the same run, which owed nobody anything more."""
+    faults = DiesOnceFreed()
+    world = World(pipelines=make_pipelines(quiet=10, max_wait=30), faults=faults)
+    run = run_batch(world, [*GOOD, BAD])
+    refuse(world, run, [BAD])
+    faults.world = world
+    world.clock.advance(timedelta(seconds=2))
+    with pytest.raises(ProcessDiedError):
+        world.work()  # its message is invisible for as long as the host waits for its worker
+    assert world.runs()[0].release_owed
+
+    world.plane = world.make_plane()
+    body = json.dumps({"arrival": world.arrival(BAD).id}).encode()
+    replay(world.plane, body, idempotency_key=None, actor=OPERATOR)
+    world.clock.advance(timedelta(seconds=31))
+    world.work()
+    settle_working(world)
+
+    (ours,) = world.runs()
+    assert (ours.attempt, ours.outcome) == (2, Outcome.COMPLETED)
+    assert {world.arrival(blob).state for blob in [*GOOD, BAD]} == {ArrivalState.SCORED}
