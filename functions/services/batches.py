@@ -273,6 +273,8 @@ def _as_kept(
     start = replace(
         start, input=ArrivalsInput(arrivals=tuple(arrivals)), cause=replace(start.cause, at=kept.created_at)
     )
+    if kept.consignment:  # also of a pipeline that does not keep them together any more
+        start = replace(start, consignment=kept.consignment, replaces=kept.replaces)
     frozen = freeze(start, [file.blob for file in kept.files], situation, now=plane.clock.now())
     if isinstance(frozen, Frozen) and not kept.consignment:  # one that the release before was writing when it stopped
         manifest = replace(frozen.manifest, consignment="", replaces=None)

@@ -10,8 +10,9 @@ from functions.core.manifest import InputManifest
 from functions.core.model import ArrivalState, BlobVersion, Outcome, RunState
 from functions.core.pipelines import Pipelines
 from functions.services.reconcile import reconcile
+from tests.support.consignments import LATE, MARKER, PLACE, marker, part
 from tests.support.control_plane import World, make_blob, make_pipelines
-from tests.support.fault_walk import CrashAt, FailAt, settle, survive, walk_faults, work
+from tests.support.fault_walk import CrashAt, FailAt, ProcessDiedError, settle, survive, walk_faults, work
 from tests.support.in_memory import Faults
 
 
@@ -139,3 +140,40 @@ def test_a_fault_anywhere_converges(
     assert len(left.versions) == versions == left.started
     assert {(state, outcome) for _, state, outcome in left.versions} == {(RunState.ENDED, Outcome.COMPLETED)}
     assert left.leftovers == 0
+
+
+class DiesAt(Faults):
+    """The process dies before the first of some calls of which something is true."""
+
+    def __init__(self) -> None:
+        self.is_it: Callable[[str], bool] | None = None
+
+    def before(self, call: str) -> None:
+        if self.is_it is not None and self.is_it(call):
+            self.is_it = None
+            raise ProcessDiedError(call)
+
+
+def landed(readiness: str, faults: Faults) -> World:
+    """Return a world in which a folder is complete and due."""
+    world = World(pipelines=pipelines_of(readiness), faults=faults)
+    land(world, part("a"), part("b"), marker())
+    world.clock.advance(timedelta(seconds=11))
+    return world
+
+
+def test_a_folder_whose_freezing_died_goes_on_when_its_pipeline_keeps_folders_together_no_more() -> None:
+    """Its manifest says what the run was to be, and stays."""
+    faults = DiesAt()
+    world = landed(f"{MARKER}, {LATE}", faults)
+    faults.is_it = lambda call: call == "tables.open.insert"
+    with pytest.raises(ProcessDiedError):
+        world.work()
+    assert (world.runs(), len(world.manifests.blobs)) == ([], 1)
+
+    world.pipelines = pipelines_of('kind = "none"')
+    world.plane = world.make_plane()
+    world.settle_submissions()
+
+    (run,) = world.runs()
+    assert (run.consignment, run.file_count, run.state) == (PLACE, 2, RunState.SUBMITTED)
