@@ -5,8 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from functions.adapters.arrival_marks import ArrivalMarks
 from functions.adapters.ledger_layout import newest_first, timeline_partition
 from functions.adapters.table_port import StoredRow, Tables, Write
+from functions.core.ledger import Run
 from functions.core.ledger_rows import arrival_from_row, run_from_row
 from functions.core.model import ArrivalState, PipelineKey
 from functions.core.rows import Row
@@ -42,6 +44,7 @@ class LedgerRetention:
         self._timeline = tables.table("timeline")
         self._runs = tables.table("runs")
         self._marks = tables.table("marks")
+        self._consignments = ArrivalMarks(self._marks)
 
     def forget(self, pipeline: PipelineKey | None, *, before: datetime, limit: int) -> int:
         """Look at so many arrivals and runs that are older; return how many were removed.
@@ -115,8 +118,16 @@ class LedgerRetention:
         partition = f"{pipeline}.{month:%Y%m}"
         rows = list(self._runs.query(partition, high=f"{before:%Y%m%dT%H%M%SZ}", limit=limit))
         over = [row for row in rows if _is_over(row, before)]
+        for row in over:
+            self._note_frozen(run_from_row(row.values))
         self._runs.write_many(partition, [Write.delete(row.key, row.version) for row in over])
         return len(over), len(over) < len(rows), len(rows) == limit and bool(over)
+
+    def _note_frozen(self, run: Run) -> None:
+        """Have the run's consignment say that it is frozen, if a crash has left that to the run's entry."""
+        entry = self._consignments.consignment(run.pipeline, run.consignment) if run.consignment else None
+        if entry is not None and entry.value.run_id == run.id and not entry.value.is_frozen:
+            self._consignments.move_consignment(entry, replace(entry.value, is_frozen=True))
 
     def _remember(self, name: str, mark: StoredRow | None, cursor: _Cursor) -> None:
         row: Row = {

@@ -10,8 +10,8 @@ from functions.core.manifest import InputManifest
 from functions.core.model import ArrivalState, BlobVersion, Outcome, RunState
 from functions.core.pipelines import Pipelines
 from functions.services.reconcile import reconcile
-from tests.support.consignments import LATE, MARKER, PLACE, marker, part
-from tests.support.control_plane import World, make_blob, make_pipelines
+from tests.support.consignments import LATE, MARKER, PLACE, files_of, marker, part
+from tests.support.control_plane import SCORING, World, make_blob, make_pipelines
 from tests.support.fault_walk import CrashAt, FailAt, ProcessDiedError, settle, survive, walk_faults, work
 from tests.support.in_memory import Faults
 
@@ -160,6 +160,30 @@ def landed(readiness: str, faults: Faults) -> World:
     land(world, part("a"), part("b"), marker())
     world.clock.advance(timedelta(seconds=11))
     return world
+
+
+def test_a_file_that_comes_after_retention_has_removed_its_folders_run_makes_a_version_of_its_own() -> None:
+    """The note that the folder is frozen died with its writer, so that only the run's entry said it."""
+    faults = DiesAt()
+    world = landed(f"{MARKER}, {LATE}", faults)
+    faults.is_it = lambda call: call == "tables.marks.replace" and not world.tables.rows["pending"]
+    with pytest.raises(ProcessDiedError):
+        world.work()
+    world.plane = world.make_plane()
+    world.finish(world.databricks_runs()[0])
+    world.settle()
+
+    world.clock.advance(timedelta(days=400))
+    for _ in range(10):
+        world.ledger.forget_before(SCORING, before=world.clock.now() - timedelta(days=365), limit=500)
+    assert world.runs() == []
+    world.inputs.put(part("c"))
+    world.deliver(part("c"), at=world.clock.now())
+    world.clock.advance(timedelta(seconds=11))
+    world.settle_submissions()
+
+    (run,) = world.runs()
+    assert (files_of(world, run), run.replaces is not None) == ({("2013-07/c.parquet", "0x1")}, True)
 
 
 def test_a_folder_whose_freezing_died_goes_on_when_its_pipeline_keeps_folders_together_no_more() -> None:
