@@ -138,6 +138,12 @@ class Arrival:
         given_up = {ArrivalState.IGNORED.value, ArrivalState.FAILED.value}
         return self.state is ArrivalState.HELD and any(change.state in given_up for change in self.history)
 
+    @property
+    def is_taken_back(self) -> bool:
+        """Whether its run took it back for another attempt, as opposed to having claimed it when it was held."""
+        before = self.history[-2].state if len(self.history) > 1 else None
+        return self.state is ArrivalState.ASSIGNED and before == ArrivalState.FAILED.value
+
     def assign(self, run_id: RunId, at: datetime) -> "Arrival":
         """Return the arrival frozen into a run's batch; assigning it to the same run again changes nothing."""
         if self.state is ArrivalState.ASSIGNED and self.run_id == run_id:

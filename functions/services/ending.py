@@ -190,7 +190,7 @@ def fail_leftovers(plane: ControlPlane, run: Run) -> None:
     """
     if run.attempt == 1 or run.completion is None or run.outcome is Outcome.COMPLETED:
         return  # a first attempt takes nothing back, and what completed has scored its arrivals
-    mark_arrivals(plane, run, run.completion, read_manifest_of(plane, run), may_split=False)
+    mark_arrivals(plane, run, run.completion, read_manifest_of(plane, run), only_taken_back=True)
 
 
 def _wake_those_who_waited(plane: ControlPlane, run: Run, next_in_queue: PipelineKey | None) -> None:

@@ -2,7 +2,7 @@
 
 from functions.core.completion import CompletionEvent
 from functions.core.errors import InvalidDocumentError, NotFoundError
-from functions.core.ledger import Run
+from functions.core.ledger import Arrival, Run
 from functions.core.manifest import InputManifest
 from functions.core.model import BlobVersion
 from functions.core.splitting import is_split, mark_arrival, refused_arrivals
@@ -13,7 +13,12 @@ __all__ = ["arrivals_of", "mark_arrivals", "read_manifest_of"]
 
 
 def mark_arrivals(
-    plane: ControlPlane, run: Run, event: CompletionEvent, manifest: InputManifest | None, *, may_split: bool = True
+    plane: ControlPlane,
+    run: Run,
+    event: CompletionEvent,
+    manifest: InputManifest | None,
+    *,
+    only_taken_back: bool = False,
 ) -> bool:
     """Mark the run's arrivals; return whether some of them are not to blame for its failure and go on without it.
 
@@ -25,13 +30,15 @@ def mark_arrivals(
     refused = refused_arrivals(event, blobs)
     pipeline = plane.pipelines.by_key.get(run.pipeline)
     policy = None if pipeline is None else pipeline.concurrency.policy
-    goes_on = may_split and is_split(run, refused, policy=policy)
+    goes_on = not only_taken_back and is_split(run, refused, policy=policy)
     now = plane.clock.now()
-    change_arrivals(
-        plane.ledger,
-        blobs,
-        lambda arrival: mark_arrival(arrival, run, event, refused, is_split=goes_on, at=now),
-    )
+
+    def mark(arrival: Arrival) -> Arrival:
+        if only_taken_back and not arrival.is_taken_back:
+            return arrival  # a person has replayed it: whoever claimed it begins the next attempt
+        return mark_arrival(arrival, run, event, refused, is_split=goes_on, at=now)
+
+    change_arrivals(plane.ledger, blobs, mark)
     return goes_on
 
 

@@ -21,10 +21,13 @@ from functions.core.model import ArrivalState, BlobVersion, Outcome, RunState
 from functions.core.replays import Replay
 from functions.core.work import WorkItem, WorkKind
 from functions.services.acted import Acted
+from functions.services.changes import read_run
 from functions.services.dispatch import dispatch
 from functions.services.quarantine import quarantine_message
 from functions.services.reconcile import reconcile
 from functions.services.replay import replay
+from functions.services.retry import retry_run
+from functions.services.submission import advance_run
 from tests.support.control_plane import SCORING, World, blob_message, make_blob, make_pipelines
 from tests.support.fault_walk import CrashAt, ProcessDiedError
 from tests.support.in_memory import Faults
@@ -428,3 +431,31 @@ def test_a_replay_whose_claim_died_is_seen_to_by_whoever_looks_next() -> None:
     assert {world.arrival(make_blob(name)).state for name in ("2013-07.parquet", "another.parquet")} == {
         ArrivalState.SCORED
     }
+
+
+def test_a_late_look_at_the_ended_run_does_not_give_up_what_was_replayed_and_claimed() -> None:
+    """A message about an attempt that is over may come at any time, also between the claim and the next attempt."""
+
+    class LateLook(Faults):
+        is_armed = False
+
+        def before(self, call: str) -> None:
+            if self.is_armed and call == "manifests.write":
+                self.is_armed = False
+                advance_run(world.make_plane(), read_run(world.ledger, world.runs()[0].id))
+
+    faults = LateLook()
+    world = World(faults=faults)
+    blob = failed(world)
+    retry_run(world.plane, world.runs()[0].id, ANN)
+    world.settle_submissions()
+    world.finish(world.databricks_runs()[-1], outcome=Outcome.FAILED)
+    world.settle()
+
+    ask(world, arrival=world.arrival(blob).id)
+    faults.is_armed = True
+    world.settle_submissions()
+
+    assert not faults.is_armed
+    (run,) = world.runs()
+    assert (run.attempt, run.state) == (3, RunState.SUBMITTED)
