@@ -25,6 +25,7 @@ from functions.core.model import ArrivalSource, ArrivalState, BlobCreated
 from functions.ports import Entry, StoredBlob
 from functions.services.arrive import arrival_of
 from functions.services.backfill import work_item
+from functions.services.marking import is_run_open
 from functions.services.plane import ControlPlane, Done, Progress
 from functions.services.situations import bare_situation
 from functions.services.waking import wake_dispatcher
@@ -108,13 +109,16 @@ def _look_at_one(plane: ControlPlane, backfill: Backfill, blob: StoredBlob) -> C
             plane.ledger.record_arrival(held)
             _wake(plane, held)
         return Counts(new=1)
-    if not backfill.again or not _may_go_again(known.value, event.event_id):
+    if not backfill.again or not _may_go_again(plane, known.value, event.event_id):
         return Counts(known=1)
     return Counts(again=1) if not is_running or _hold_again(plane, known, event.event_id) else Counts(known=1)
 
 
-def _may_go_again(arrival: Arrival, note: str) -> bool:
-    return arrival.state in {ArrivalState.IGNORED, ArrivalState.FAILED} or _is_taken(arrival, note)
+def _may_go_again(plane: ControlPlane, arrival: Arrival, note: str) -> bool:
+    if _is_taken(arrival, note):
+        return True
+    is_given_up = arrival.state in {ArrivalState.IGNORED, ArrivalState.FAILED}
+    return is_given_up and not is_run_open(plane, arrival)  # else that run may yet go on with it
 
 
 def _is_taken(arrival: Arrival, note: str) -> bool:

@@ -4,12 +4,12 @@ from functions.core.completion import CompletionEvent
 from functions.core.errors import InvalidDocumentError, NotFoundError
 from functions.core.ledger import Arrival, Run
 from functions.core.manifest import InputManifest
-from functions.core.model import BlobVersion
+from functions.core.model import ArrivalState, BlobVersion, RunState
 from functions.core.splitting import is_split, mark_arrival, refused_arrivals
 from functions.services.changes import change_arrivals
 from functions.services.plane import ControlPlane
 
-__all__ = ["arrivals_of", "mark_arrivals", "read_manifest_of"]
+__all__ = ["arrivals_of", "is_run_open", "mark_arrivals", "read_manifest_of"]
 
 
 def mark_arrivals(
@@ -40,6 +40,14 @@ def mark_arrivals(
 
     change_arrivals(plane.ledger, blobs, mark)
     return goes_on
+
+
+def is_run_open(plane: ControlPlane, arrival: Arrival) -> bool:
+    """Return whether the run that gave a failed arrival up is open: its end is written last, a next attempt first."""
+    if arrival.state is not ArrivalState.FAILED or arrival.run_id is None:
+        return False
+    run = plane.ledger.get_run(arrival.run_id)  # none: retention has removed it
+    return run is not None and run.value.state is not RunState.ENDED
 
 
 def arrivals_of(plane: ControlPlane, run: Run, manifest: InputManifest | None) -> list[BlobVersion]:

@@ -8,10 +8,11 @@ from functions.core.decided import Hold
 from functions.core.decisions import decide, is_newer
 from functions.core.errors import IllegalTransitionError, LedgerConflictError
 from functions.core.ledger import Arrival, RunRule
-from functions.core.model import ArrivalState, RunState
+from functions.core.model import ArrivalState
 from functions.core.replays import Replay, is_replayed_by
 from functions.ports import Entry
 from functions.services.acted import Acted
+from functions.services.marking import is_run_open
 from functions.services.plane import ControlPlane
 from functions.services.situations import bare_situation
 from functions.services.waking import wake_dispatcher
@@ -37,7 +38,7 @@ def replay_arrival(plane: ControlPlane, entry: Entry[Arrival], replaying: Replay
         is_left_behind = arrival.state is ArrivalState.HELD and arrival.pipeline not in plane.pipelines.by_key
         if not is_left_behind and arrival.state in {ArrivalState.HELD, ArrivalState.ASSIGNED, ArrivalState.SEAL}:
             return _is_under_way(plane, arrival)
-        if _is_ending(plane, arrival):
+        if is_run_open(plane, arrival):
             raise LedgerConflictError(
                 f"run {arrival.run_id}, which has given up arrival {arrival.id}",
                 "it has not ended yet, or goes again; replay the arrival again in a moment",
@@ -74,14 +75,6 @@ def _is_under_way(plane: ControlPlane, arrival: Arrival) -> Acted:
             did_not=("held it not: it is a seal, never an input",),
         )
     return Acted(did_not=(f"held it not: run {arrival.run_id} has it; retry or cancel that one",))
-
-
-def _is_ending(plane: ControlPlane, arrival: Arrival) -> bool:
-    """Return whether the arrival's run has given it up and is open: its end is written last, a next attempt first."""
-    if arrival.state is not ArrivalState.FAILED or arrival.run_id is None:
-        return False
-    run = plane.ledger.get_run(arrival.run_id)  # none: retention has removed it
-    return run is not None and run.value.state is not RunState.ENDED
 
 
 def _refusal(plane: ControlPlane, arrival: Arrival) -> IllegalTransitionError | None:

@@ -8,8 +8,8 @@ import pytest
 
 from functions.core.access import Actor
 from functions.core.backfills import Backfill, BackfillState, Counts
-from functions.core.errors import IllegalTransitionError, InvalidRequestError
-from functions.core.model import ArrivalSource, ArrivalState, Outcome
+from functions.core.errors import IllegalTransitionError, InvalidRequestError, LedgerUnavailableError
+from functions.core.model import ArrivalSource, ArrivalState, Outcome, RunState
 from functions.core.work import WorkItem, WorkKind
 from functions.services import backfill_steps
 from functions.services.backfill import list_backfills, request_backfill, show_backfill
@@ -277,3 +277,38 @@ def test_a_fault_anywhere_in_a_backfill_converges(
 
     assert undisturbed[:2] == (BackfillState.DONE, Counts(new=2, again=1, unwanted=1))  # type: ignore[index] # the tuple above
     assert points > 20
+
+
+class DiesBeforeTheEnd(Faults):
+    """The next write of a run does not come about, once."""
+
+    def __init__(self) -> None:
+        self.is_armed = False
+
+    def before(self, call: str) -> None:
+        if self.is_armed and call.startswith("tables.runs.") and "get" not in call:
+            self.is_armed = False
+            raise LedgerUnavailableError(call, "scripted")
+
+
+def test_what_failed_is_not_taken_again_before_its_run_has_ended() -> None:
+    """I2: its run may still be judged anew, while another one would have the file."""
+    death = DiesBeforeTheEnd()
+    world = World(faults=death)
+    put(world, "a.parquet")
+    world.deliver(make_blob("a.parquet"))
+    world.end_databricks_run(world.databricks_runs()[0].id, "TERMINATED", "FAILED", "RUN_EXECUTION_ERROR")
+    death.is_armed = True
+    reconcile(world.plane)
+    assert world.arrival(make_blob("a.parquet")).state is ArrivalState.FAILED
+
+    backfill = ask(world, yes=True, again=True)
+    for _ in range(2):  # it counts, then it hands over
+        backfill_steps.step_backfill(world.plane, backfill.id)
+
+    assert (world.runs()[0].state, world.arrival(make_blob("a.parquet")).state) == (
+        RunState.SUBMITTED,
+        ArrivalState.FAILED,
+    )
+    done = show_backfill(world.plane, backfill.id)
+    assert (done.state, done.counts) == (BackfillState.DONE, Counts(known=1))
