@@ -11,7 +11,8 @@ from functions.core.pipelines import Pipelines
 from functions.services.health import check_health
 from functions.services.reconcile import reconcile
 from tests.support.control_plane import SCORING, World, make_blob, make_pipelines
-from tests.support.fault_walk import CrashAt, FailAt, survive, walk_faults, work
+from tests.support.fault_walk import CrashAt, FailAt, ProcessDiedError, survive, walk_faults, work
+from tests.support.in_memory import Faults
 
 OTHER = PipelineKey("flight_scoring_renamed")
 WINDOW = make_pipelines(quiet=30, max_wait=60)
@@ -152,3 +153,30 @@ def test_a_move_that_a_rival_was_faster_than_is_refused() -> None:
 
     with pytest.raises(LedgerConflictError):
         world.ledger.update_arrival(entry, entry.value.replay(OTHER, world.clock.now(), "again"))
+
+
+def test_what_went_on_before_its_pipeline_was_gone_is_not_said_to_be_held() -> None:
+    """A crash left its index row, which only a look at the pipeline would remove."""
+
+    class DiesBeforeForgetting(Faults):
+        is_armed = True
+
+        def before(self, call: str) -> None:
+            if self.is_armed and call == "tables.pending.delete":
+                self.is_armed = False
+                raise ProcessDiedError(call)
+
+    world = World(pipelines=WINDOW, faults=DiesBeforeForgetting())
+    reconcile(world.plane)
+    world.deliver(make_blob("a.parquet"))
+    world.clock.advance(timedelta(minutes=2))
+    with pytest.raises(ProcessDiedError):
+        world.work()
+
+    configure(world, without_scoring())
+    world.finish(world.databricks_runs()[0])
+    world.settle()
+    found = reconcile(world.plane)
+
+    assert world.arrival(make_blob("a.parquet")).state is ArrivalState.SCORED
+    assert SAID not in found
