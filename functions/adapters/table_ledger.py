@@ -76,20 +76,21 @@ class TableLedger(ArrivalTables, ArrivalMarks):
         if is_reopened or (run.is_cancel_wanted and not entry.value.is_cancel_wanted and not run.is_story_over):
             # First, so that the reconciler will look at it; as of now, so that it does not take the row for a leftover.
             self._open.put(_OPEN, run.id, _open_row(run, at=run.updated_at if is_reopened else run.began_at))
-        # Read before the write: a retry that reopens the run after it changes the index row, which then stays.
-        opened = self._open.get(_OPEN, run.id) if closes else None
+        has_news = not is_reopened and _hint(run) not in {None, _hint(entry.value)} and not run.is_story_over
+        # Read before the write: a retry that reopens the run after it changes the index row, which then stays, as
+        # does a wish to cancel it.
+        opened = self._open.get(_OPEN, run.id) if closes or has_news else None
         version = self._runs.replace(*partition_of_run(run.id), run_to_row(run), entry.version)
         if version is None:
             raise LedgerConflictError(f"run {run.id!r}", "it changed since it was read")
-        if opened is not None:
+        if opened is not None and closes:
             self._open.delete(_OPEN, run.id, opened.version)
         elif is_reopened:
             # Again: who saw the first row before the run was written may have taken it for a leftover, and removed it.
             self._open.put(_OPEN, run.id, _open_row(run, at=run.updated_at))
-        elif _hint(run) not in {None, _hint(entry.value)} and not run.is_story_over:
-            # The reconciler need not read the rows of runs that Databricks lists as active. If the run is closed in
-            # between, this leaves an index row too many, which the reconciler removes.
-            self._open.put(_OPEN, run.id, _open_row(run, at=run.began_at))
+        elif opened is not None:
+            # The reconciler need not read the rows of runs that Databricks lists as active.
+            self._open.replace(_OPEN, run.id, _open_row(run, at=run.began_at), opened.version)
         return Entry(value=run, version=version)
 
     def open_runs(self, pipeline: PipelineKey | None = None) -> Iterator[OpenRun]:

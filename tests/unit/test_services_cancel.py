@@ -18,6 +18,7 @@ from functions.services.reconcile import reconcile
 from functions.services.retry import retry_run
 from functions.services.submission import advance_run
 from tests.support.control_plane import World, make_blob, make_pipelines
+from tests.support.fault_walk import ProcessDiedError
 from tests.support.in_memory import Faults
 
 ANN = Actor(name="ann@contoso.com")
@@ -237,3 +238,30 @@ def test_the_core_refuses_to_send_or_repeat_what_is_to_be_cancelled(state: str) 
 
     with pytest.raises(IllegalTransitionError):
         begin_next_attempt(wanted, world.clock.now(), after=wanted.attempt, reason="by itself")
+
+
+def test_a_wish_that_dies_while_the_submission_is_noted_is_seen_to_all_the_same() -> None:
+    """The index row that lets the reconciler pass over what Databricks lists as active comes last, and too late."""
+
+    class WishBeforeTheHint(Faults):
+        is_armed = True
+
+        def before(self, call: str) -> None:
+            if self.is_armed and call in {"tables.open.put", "tables.open.replace"}:
+                self.is_armed = False
+                with pytest.raises(ProcessDiedError):
+                    cancel_run(world.make_plane(), world.runs()[0].id, ANN)
+
+        def after(self, call: str) -> None:
+            if not self.is_armed and call == "tables.runs.replace" and world.runs()[0].is_cancel_wanted:
+                world.tables.calls.faults = Faults()
+                raise ProcessDiedError(call)
+
+    world = World()
+    world.tables.calls.faults = WishBeforeTheHint()
+    world.deliver(make_blob())
+    assert (only_run(world).state, only_run(world).is_cancel_wanted) == (RunState.SUBMITTED, True)
+
+    world.settle()
+
+    assert only_run(world).outcome is Outcome.CANCELLED
