@@ -74,6 +74,11 @@ def _is_under_way(plane: ControlPlane, arrival: Arrival) -> Acted:
             did=("had the dispatcher look at its consignment",),
             did_not=("held it not: it is a seal, never an input",),
         )
+    is_removed = arrival.pipeline not in plane.pipelines.by_key
+    if is_removed and arrival.run_id is not None and plane.ledger.get_run(arrival.run_id) is None:
+        removed = f"pipeline {arrival.pipeline!r} was removed before it had written run {arrival.run_id} down"
+        mend = "configure it again, if only until that is done, or name the file in POST /api/runs of another one"
+        return Acted(did_not=(f"held it not: {removed}; {mend}",))
     return Acted(did_not=(f"held it not: run {arrival.run_id} has it; retry or cancel that one",))
 
 

@@ -16,7 +16,7 @@ from functions.services.backfill import list_backfills, request_backfill, show_b
 from functions.services.dispatch import dispatch
 from functions.services.reconcile import reconcile
 from tests.support.control_plane import SCORING, World, make_blob, make_pipelines
-from tests.support.fault_walk import CrashAt, FailAt, settle, survive, walk_faults
+from tests.support.fault_walk import CrashAt, FailAt, ProcessDiedError, settle, survive, walk_faults
 from tests.support.in_memory import Faults
 
 ANN = Actor(name="ann@contoso.com")
@@ -312,3 +312,31 @@ def test_what_failed_is_not_taken_again_before_its_run_has_ended() -> None:
     )
     done = show_backfill(world.plane, backfill.id)
     assert (done.state, done.counts) == (BackfillState.DONE, Counts(known=1))
+
+
+class DiesWithHalfAnArrival(Faults):
+    """The process dies between an arrival's own row and its row in the index, once."""
+
+    is_armed = True
+
+    def after(self, call: str) -> None:
+        if self.is_armed and call == "tables.arrivals.insert":
+            self.is_armed = False
+            raise ProcessDiedError(call)
+
+
+def test_a_file_that_was_half_recorded_when_its_backfill_was_stopped_goes_on() -> None:
+    """No event repeats it, and nobody takes a stopped backfill further."""
+    world = World(faults=DiesWithHalfAnArrival())
+    put(world, "a.parquet")
+    ask(world, yes=True)
+    with pytest.raises(ProcessDiedError):
+        world.work()
+    world.plane = world.make_plane()
+
+    ask(world, stop=True)
+    world.clock.advance(timedelta(minutes=3))
+    world.work()
+
+    assert world.arrival(make_blob("a.parquet")).state is ArrivalState.ASSIGNED
+    assert [run.file_count for run in world.runs()] == [1]

@@ -1,15 +1,18 @@
 """Tests that nothing is lost when a pipeline is removed or renamed while files are held for it."""
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from functions.core.access import Actor
 from functions.core.errors import LedgerConflictError
 from functions.core.model import ArrivalState, PipelineKey
 from functions.core.pipelines import Pipelines
 from functions.services.health import check_health
 from functions.services.reconcile import reconcile
+from functions.services.replay import replay
 from tests.support.control_plane import SCORING, World, make_blob, make_pipelines
 from tests.support.fault_walk import CrashAt, FailAt, ProcessDiedError, survive, walk_faults, work
 from tests.support.in_memory import Faults
@@ -180,3 +183,36 @@ def test_what_went_on_before_its_pipeline_was_gone_is_not_said_to_be_held() -> N
 
     assert world.arrival(make_blob("a.parquet")).state is ArrivalState.SCORED
     assert SAID not in found
+
+
+class DiesBeforeTheRun(Faults):
+    """The process dies between a batch's manifest and its run."""
+
+    def after(self, call: str) -> None:
+        if call == "manifests.write":
+            raise ProcessDiedError(call)
+
+
+def test_a_batch_that_was_being_written_when_its_pipeline_was_removed_says_what_helps() -> None:
+    """Nobody else may have its files, for the pipeline may come back and finish it."""
+    world = World(pipelines=WINDOW)
+    world.deliver(make_blob("a.parquet"))
+    reconcile(world.plane)
+    world.clock.advance(timedelta(minutes=2))
+    world.manifests.calls.faults = DiesBeforeTheRun()
+    with pytest.raises(ProcessDiedError):
+        world.work()
+    world.manifests.calls.faults = Faults()
+    configure(world, renamed())
+    arrival = world.arrival(make_blob("a.parquet"))
+    body = json.dumps({"arrival": arrival.id}).encode()
+
+    _, acted = replay(world.plane, body, idempotency_key=None, actor=Actor(name="ann@contoso.com"))
+    configure(world, WINDOW)
+    reconcile(world.plane)
+    world.work()
+
+    (said,) = acted.did_not
+    assert f"'flight_delay_scoring' was removed before it had written run {arrival.run_id} down" in said
+    assert "configure it again" in said
+    assert [run.id for run in world.runs()] == [arrival.run_id]
