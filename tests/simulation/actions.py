@@ -40,6 +40,7 @@ class Kind(StrEnum):
     REPLAY = "replay"  # process, which, arrival or run or dead letter
     PAUSE = "pause"  # process, pipeline
     RESUME = "resume"  # process, pipeline
+    BACKFILL = "backfill"  # process, pipeline, variant: hand over what is in storage, once more too, or stop that
 
 
 # What an undisturbed world does not have. Duplicates are in the copies of an upload.

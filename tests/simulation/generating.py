@@ -11,6 +11,7 @@ from tests.simulation.simulation import PROCESSES
 __all__ = ["schedule_of", "without_faults"]
 
 _LARGE: Final = 997
+_BACKFILLED: Final = 0.2  # of the schedules
 _LAST: Final = -1  # of however many there are
 _ALPHAS: Final = (0, 3, 6, 9, 12)  # files of one pipeline, each with a path of its own
 _SMALL_BATCHES: Final = (2, 1)  # a window of 10 to 30 seconds, and two files a batch
@@ -44,7 +45,9 @@ _WEIGHTS: Final = {
     Kind.RESUME: 1,
 }
 _NEEDED: Final = frozenset({Kind.UPLOAD, Kind.DELIVER, Kind.JOB, Kind.PASS, Kind.RUN, Kind.FINISH})
-_NOT_CALM: Final = frozenset({Kind.RETRY, Kind.REPAIR, Kind.CANCEL, Kind.REPLAY, Kind.REQUEST, Kind.ALIAS})
+_NOT_CALM: Final = frozenset(
+    {Kind.RETRY, Kind.REPAIR, Kind.CANCEL, Kind.REPLAY, Kind.REQUEST, Kind.ALIAS, Kind.BACKFILL}
+)
 _SECONDS: Final = (1, 2, 5, 10, 15, 31, 61, 90, 700)
 _SKEWS: Final = (-86400, -3600, -60, -7, 0, 7, 60, 3600, 7200)
 _SKIPS: Final = (0, 0, 0, 1, 1, 2, 3, 5, 8, 13)
@@ -68,6 +71,9 @@ def schedule_of(seed: int) -> Schedule:
         actions[at:at] = scene(random, files)
         if scene in _OF_SMALL_BATCHES:
             shape = (*_SMALL_BATCHES, *shape[2:])
+    if random.random() < _BACKFILLED:  # drawn last: the other stories are what they were without
+        for action in _a_backfill(random):
+            actions.insert(random.randrange(len(actions) + 1), action)
     actions = [action for action in actions if not is_calm or action.kind not in _NOT_CALM]
     return Schedule(seed=seed, shape=shape, actions=tuple(actions), is_calm=is_calm)
 
@@ -233,6 +239,13 @@ def _three_files(random: Random) -> list[Action]:
     return [
         Action(Kind.UPLOAD, file, 0, copies) for file, copies in zip(random.sample(_ALPHAS, 3), (0, 1, 1), strict=True)
     ]
+
+
+def _a_backfill(random: Random) -> list[Action]:
+    """Someone has a backfill carried out, perhaps of what has failed too, perhaps stopped again."""
+    numbers = [(random.randrange(_LARGE), random.randrange(_LARGE)) for _ in range(random.choice((1, 2, 3)))]
+    begun = [Action(Kind.BACKFILL, process, pipeline, random.choice((0, 1, 1))) for process, pipeline in numbers]
+    return begun + [action._replace(c=action.c + 2) for action in begun if random.random() < 0.2]
 
 
 def _interleave(random: Random) -> list[Action]:

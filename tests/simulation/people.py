@@ -7,10 +7,10 @@ from typing import Final
 from functions.core.access import Actor
 from functions.core.model import Outcome, PipelineKey
 from functions.core.turnstile import EVERY
-from functions.services import cancel, pausing, repair, replay, requests, retry
+from functions.services import backfill, cancel, pausing, repair, replay, requests, retry
 from functions.services.plane import ControlPlane
 from tests.simulation.actions import Action, Kind
-from tests.simulation.shapes import ALPHA, TRAINING
+from tests.simulation.shapes import ALPHA, BETA, TRAINING
 from tests.simulation.workers import Process, Worker
 from tests.support.control_plane import World
 
@@ -19,6 +19,8 @@ __all__ = ["SOMEONE", "People"]
 SOMEONE: Final = Actor(name="someone")
 _ABOUT_RUNS: Final = frozenset({Kind.RETRY, Kind.REPAIR, Kind.CANCEL})
 _PAUSABLE: Final = (ALPHA, EVERY, TRAINING)
+
+_BACKFILLS: Final = ({"yes": True}, {"yes": True, "again": True}, {"stop": True}, {"again": True, "stop": True})
 
 Begin = Callable[[Process, str, Callable[[], object]], Worker]
 
@@ -60,6 +62,8 @@ class People:
             case Kind.RESUME:
                 whose = _PAUSABLE[action.b % len(_PAUSABLE)]
                 return f"resumption of {whose}", lambda plane: pausing.resume_pipeline(plane, whose, SOMEONE)
+            case Kind.BACKFILL:
+                return self._backfill(action)
             case _:
                 raise AssertionError(action)
 
@@ -75,6 +79,12 @@ class People:
         run_id = runs[action.b % len(runs)].id
         act = {Kind.RETRY: retry.retry_run, Kind.REPAIR: repair.repair_run, Kind.CANCEL: cancel.cancel_run}[action.kind]
         return f"{action.kind.value} of {run_id}", lambda plane: act(plane, run_id, SOMEONE)
+
+    def _backfill(self, action: Action) -> tuple[str, Callable[[ControlPlane], object]]:
+        pipeline, variant = (ALPHA, BETA)[action.b % 2], _BACKFILLS[action.c % len(_BACKFILLS)]
+        body = json.dumps({"pipeline": pipeline, **variant}).encode()
+        what = ", ".join(variant)
+        return f"backfill of {pipeline} ({what})", lambda plane: backfill.request_backfill(plane, body, SOMEONE)
 
     def _replay(self, action: Action) -> tuple[str, Callable[[ControlPlane], object]] | None:
         arrivals = [values for values, _ in self._world.tables.rows["arrivals"].values()]

@@ -44,7 +44,16 @@ PLACES: Final = (
 )
 REFUSERS: Final = ("workspace.", "tables.", "queue.", "publisher.", "manifests.")
 FAULTS_OF_A_CALL: Final = (("die", "before"), ("die", "after"), ("lose", "before"), ("lose", "after"))
-_OF_PEOPLE: Final = (Kind.REQUEST, Kind.RETRY, Kind.REPAIR, Kind.CANCEL, Kind.REPLAY, Kind.PAUSE, Kind.RESUME)
+_OF_PEOPLE: Final = (
+    Kind.REQUEST,
+    Kind.RETRY,
+    Kind.REPAIR,
+    Kind.CANCEL,
+    Kind.REPLAY,
+    Kind.PAUSE,
+    Kind.RESUME,
+    Kind.BACKFILL,
+)
 _GRACE: Final = timedelta(seconds=60)  # how old a file must be before the sweep misses its event
 _BEGIN: Final = datetime(2026, 3, 1, 11, 59, 30, tzinfo=UTC)
 _TOLD: Final = ("state", "run_id", "attempt", "outcome", "reason", "token", "databricks_run_id", "published_at")
