@@ -15,7 +15,7 @@ from functions.adapters.table_port import StoredRow, Tables, Write
 from functions.core.errors import LedgerConflictError
 from functions.core.ledger import Arrival, Run
 from functions.core.ledger_rows import arrival_from_row, arrival_to_row
-from functions.core.model import ArrivalState, BlobVersion, PipelineKey
+from functions.core.model import ArrivalSource, ArrivalState, BlobVersion, PipelineKey
 from functions.core.reading import to_iso
 from functions.ports import Entry, HeldArrival, LayoutStatus
 
@@ -52,6 +52,13 @@ class ArrivalTables:
         known = self._recent.get(place)
         if known is not None and is_first_try and _is_young(known.value, arrival):
             return self._count(place, known, arrival), None, False
+        if arrival.state is ArrivalState.HELD and arrival.source is not ArrivalSource.EVENT:
+            # No message repeats it, and its blob may be overwritten: who finds the index row alone writes the other.
+            self._index(Entry(value=arrival, version=_UNKNOWN_VERSION))
+        return self._record(arrival, is_first_try=is_first_try)
+
+    def _record(self, arrival: Arrival, *, is_first_try: bool) -> tuple[Entry[Arrival], HeldArrival | None, bool]:
+        place = place_of(arrival.blob)
         row = self._first_layout.bring(arrival.blob) or self._arrivals.insert_or_get(*place, arrival_to_row(arrival))
         if isinstance(row, StoredRow):
             return self._redeliver(row, arrival, is_first_try=is_first_try)
@@ -179,16 +186,26 @@ class ArrivalTables:
     ) -> Sequence[HeldArrival]:
         """Return the oldest rows of the pipeline's index, or of one consignment's, by event time."""
         held: list[HeldArrival] = []
+        found: set[str] = set()
         low, high = pending_bounds(consignment)
         for row in self._pending.query(pipeline, low=low, high=high, limit=limit):
             values = dict(row.values)
             version = str(values.pop("arrival_version"))
-            entry: Entry[Arrival] | None = Entry(value=arrival_from_row(values), version=version)
+            entry = Entry(value=arrival_from_row(values), version=version)
             if version == _UNKNOWN_VERSION:
-                (entry,) = self.get_arrivals([arrival_from_row(values).blob])
-            if entry is not None:
+                entry = self._complete(arrival_from_row(values))
+            if entry.value.id not in found:  # its event may have come meanwhile, and indexed it at another time
+                found.add(entry.value.id)
                 held.append(HeldArrival(pipeline=pipeline, entry=entry, key=row.key, index_version=row.version))
         return held
+
+    def _complete(self, indexed: Arrival) -> Entry[Arrival]:
+        """Return the arrival of an index row that was written first, and write it if that has not come about."""
+        (known,) = self.get_arrivals([indexed.blob])
+        if known is not None:
+            return known
+        entry, _, _ = self._record(indexed, is_first_try=False)
+        return entry
 
     def next_consignment(self, pipeline: PipelineKey, *, after: str) -> tuple[str, str] | None:
         """Return a place in the index and the consignment that holds arrivals there, the next one after `after`."""

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from functions.core.access import Actor
 from functions.core.backfill_requests import BackfillRequest, parse_backfill_request
@@ -23,10 +23,9 @@ from functions.ports import Entry
 from functions.services.acted import Acted
 from functions.services.plane import ControlPlane
 
-__all__ = ["NOBODY_IS_AT_IT", "list_backfills", "request_backfill", "show_backfill"]
+__all__ = ["list_backfills", "request_backfill", "show_backfill"]
 
 _ID = re.compile(r"[0-9a-f]{16}")
-NOBODY_IS_AT_IT = timedelta(minutes=2)  # by then a worker that was at a page has done it, or has died in it
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -63,9 +62,6 @@ def request_backfill(plane: ControlPlane, body: bytes, actor: Actor) -> tuple[Ba
 
 def _stop(plane: ControlPlane, entry: Entry[Backfill], actor: Actor) -> tuple[Backfill, Acted]:
     stopped = _change(plane, entry, stop(entry.value, plane.clock.now(), by=str(actor)))
-    if stopped.value.state is BackfillState.STOPPED:
-        # Always: whoever is at a page now may die in it, and nobody else would come back for what it has half recorded.
-        plane.queue.enqueue(work_item(stopped.value), delay=NOBODY_IS_AT_IT)
     if stopped is entry:
         return entry.value, Acted(did_not=(f"stopped nothing: it is {entry.value.state.value}",))
     return stopped.value, Acted(did=("stopped it",))

@@ -24,7 +24,7 @@ from functions.core.ledger import Arrival
 from functions.core.model import ArrivalSource, ArrivalState, BlobCreated
 from functions.ports import Entry, StoredBlob
 from functions.services.arrive import arrival_of
-from functions.services.backfill import NOBODY_IS_AT_IT, work_item
+from functions.services.backfill import work_item
 from functions.services.marking import is_run_open
 from functions.services.plane import ControlPlane, Done, Progress
 from functions.services.situations import bare_situation
@@ -35,13 +35,12 @@ __all__ = ["go_on_with_backfills", "step_backfill"]
 _COUNTED_AT_ONCE: Final = 500
 _HANDED_AT_ONCE: Final = 200
 _STEPS_A_MINUTE: Final = 6
+_NOBODY_IS_AT_IT: Final = timedelta(minutes=2)
 
 
 def step_backfill(plane: ControlPlane, backfill_id: str) -> Progress:
     """Take a backfill one page further and have the next page done when the rate allows."""
     entry = plane.operations.get_backfill(backfill_id)
-    if entry is not None and entry.value.state is BackfillState.STOPPED:
-        return _see_to_page(plane, entry.value)
     if entry is None or not entry.value.state.is_active:
         return Done(what="the backfill is not under way")
     backfill = entry.value
@@ -59,28 +58,11 @@ def step_backfill(plane: ControlPlane, backfill_id: str) -> Progress:
     return _write(plane, entry, count_page(backfill, counts, page.continuation, plane.clock.now()), counts)
 
 
-def _see_to_page(plane: ControlPlane, backfill: Backfill) -> Progress:
-    """Index again what a stopped backfill has recorded of the page at hand: whoever did so may have died in it."""
-    container, prefix = backfill.places[min(backfill.place, len(backfill.places) - 1)]
-    try:
-        page = plane.inputs.list_page(container, prefix, continuation=backfill.continuation, limit=_HANDED_AT_ONCE)
-    except (ContinuationLostError, NotFoundError) as error:
-        return Done(what=str(error))
-    seen_to = 0
-    for blob in page.blobs:
-        known = plane.ledger.get_arrival(blob.version)
-        if known is not None and known.value.event_id == _event_id(backfill) and known.value.state is ArrivalState.HELD:
-            plane.ledger.record_arrival(known.value)
-            _wake(plane, known.value)
-            seen_to += 1
-    return Done(what=f"the backfill is stopped; saw to {seen_to} arrivals of its last page")
-
-
 def go_on_with_backfills(plane: ControlPlane) -> str:
     """Queue the next step of backfills at which nobody has been for a while: its work item died with its process."""
     now, found = plane.clock.now(), 0
     for entry in plane.operations.active_backfills():
-        if now - entry.value.updated_at > NOBODY_IS_AT_IT:
+        if now - entry.value.updated_at > _NOBODY_IS_AT_IT:
             plane.queue.enqueue(work_item(entry.value))
             found += 1
     return "backfills: gone on with" if found else "backfills: none due"
@@ -109,7 +91,7 @@ def _look_at_one(plane: ControlPlane, backfill: Backfill, blob: StoredBlob) -> C
     if not blob.version.size_bytes or not backfill.since <= blob.modified_at < backfill.until:
         return Counts(outside=1)
     event = BlobCreated(
-        event_id=_event_id(backfill),
+        event_id=f"backfill-{backfill.id}-{backfill.created_at:%Y%m%dT%H%M%S%f}",
         event_time=blob.modified_at,
         api="",
         blob=blob.version,
@@ -130,10 +112,6 @@ def _look_at_one(plane: ControlPlane, backfill: Backfill, blob: StoredBlob) -> C
     if not backfill.again or not _may_go_again(plane, known.value, event.event_id):
         return Counts(known=1)
     return Counts(again=1) if not is_running or _hold_again(plane, known, event.event_id) else Counts(known=1)
-
-
-def _event_id(backfill: Backfill) -> str:
-    return f"backfill-{backfill.id}-{backfill.created_at:%Y%m%dT%H%M%S%f}"
 
 
 def _may_go_again(plane: ControlPlane, arrival: Arrival, note: str) -> bool:

@@ -18,6 +18,7 @@ from functions.core.freezing import token_of
 from functions.core.ledger import Arrival, Cause, CauseKind, Run
 from functions.core.manifest import ManifestPointer
 from functions.core.model import (
+    ArrivalSource,
     ArrivalState,
     BatchId,
     BlobVersion,
@@ -135,6 +136,17 @@ def test_held_arrivals_are_indexed_oldest_event_first(ledger: TableLedger) -> No
 
     assert [item.entry.value.blob.path for item in held] == ["flights/new/a", "flights/new/b"]
     assert ledger.held_arrivals(PipelineKey("another"), limit=2) == []
+
+
+def test_a_backfilled_arrival_whose_event_comes_meanwhile_is_held_once(ledger: TableLedger) -> None:
+    """Its row in the index is written first, at the time that storage tells; the event tells another one."""
+    of_event = make_arrival(at=NOON + timedelta(seconds=1))
+    ledger.record_arrival(of_event)
+
+    ledger.record_arrival(replace(make_arrival(), source=ArrivalSource.BACKFILL))
+    (held,) = ledger.held_arrivals(PIPELINE, limit=10)
+
+    assert (held.entry.value.id, held.entry.value.source) == (of_event.id, ArrivalSource.EVENT)
 
 
 def test_an_index_row_is_forgotten_only_in_the_version_that_was_seen(ledger: TableLedger) -> None:

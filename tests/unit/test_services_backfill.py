@@ -335,7 +335,7 @@ def test_a_file_that_was_half_recorded_when_its_backfill_was_stopped_goes_on() -
     world.plane = world.make_plane()
 
     ask(world, stop=True)
-    world.clock.advance(timedelta(minutes=3))
+    reconcile(world.plane)
     world.work()
 
     assert world.arrival(make_blob("a.parquet")).state is ArrivalState.ASSIGNED
