@@ -18,7 +18,7 @@ from functions.services.quarantine import quarantine_message
 from functions.services.reconcile import reconcile
 from functions.services.requests import explain_request, request_run, show_run
 from functions.services.schedule import fire_schedule
-from tests.support.control_plane import ACCOUNT, SCORING, TRAINING, World, make_blob
+from tests.support.control_plane import ACCOUNT, SCORING, TRAINING, World, make_blob, make_pipelines
 
 
 def put_history(world: World, *names: str) -> None:
@@ -45,6 +45,27 @@ def test_the_same_key_is_the_same_run_however_late() -> None:
     assert isinstance(second, Run)
     assert first.id == second.id
     assert len(world.databricks_runs()) == 1
+
+
+@pytest.mark.parametrize(("policy", "models"), [("drop", 1), ("parallel", 0)], ids=["it is active", "no model"])
+def test_the_same_key_is_the_same_run_whatever_would_keep_it_from_starting_now(policy: str, models: int) -> None:
+    """Whoever lost the first answer must not read in the second one that there is no run."""
+    world = World(pipelines=make_pipelines(policy=policy))
+    world.inputs.put(make_blob())
+    first = request_run(world.plane, body(pipeline=SCORING), idempotency_key="k")
+    world.settle_submissions()
+    if not models:
+        world.workspace.models.clear()
+
+    second = request_run(world.plane, body(pipeline=SCORING), idempotency_key="k")
+
+    assert isinstance(first, Run)
+    assert isinstance(second, Run)
+    assert second.id == first.id
+    world.finish(world.databricks_runs()[0])
+    world.settle()
+    assert request_run(world.plane, body(pipeline=SCORING), idempotency_key="k") == show_run(world.plane, first.id)
+    assert world.is_quiet()
 
 
 def test_another_request_under_a_used_key_is_refused() -> None:
