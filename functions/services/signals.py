@@ -7,15 +7,16 @@ The order of writes, and what a crash between two of them leaves behind:
    Crash: a mark without a run. The signal is delivered again, finds its own run in the mark and goes on.
 2. The run is written, under an identity that follows from the window.
    If there can be none, the claim is given up, so that the next window need not wait for a run that never was.
+   Another delivery about the same window may have found what to train on: whoever sees the run takes the claim back.
 3. What became of the signal is recorded. A signal that is delivered again finds that and changes nothing.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, assert_never
 
 from functions.core.decided import Decision, Hold, SignalState, Skip, StartRun
 from functions.core.decisions import decide
-from functions.core.errors import LedgerConflictError
+from functions.core.errors import InvalidRequestError, LedgerConflictError
 from functions.core.model import ModelSignal, RunId
 from functions.core.pipelines import Pipeline, SignalRule
 from functions.core.signal_records import SignalMark, SignalRecord
@@ -67,32 +68,58 @@ def _deal_with(plane: ControlPlane, signal: ModelSignal, traceparent: str) -> Si
         decision = decide(signal, plane.pipelines, replace(situation_of(plane, pipeline), signal=state))
         if not isinstance(decision, StartRun):
             return _refused(plane, signal, decision, pipeline, rule)
-        if _claim(plane, decision.run_id, pipeline, rule, seen):
-            return _start(plane, signal, replace(decision, traceparent=traceparent), pipeline, rule)
+        claim = _claim(plane, decision.run_id, pipeline, rule, seen)
+        if claim is not None:
+            return _start(plane, signal, replace(decision, traceparent=traceparent), claim)
     raise LedgerConflictError(f"claiming {pipeline.key}.{rule.name}", "it kept changing")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Claim:
+    """A rule's mark with the window's run."""
+
+    pipeline: Pipeline
+    rule: SignalRule
+    mark: SignalMark
+
+    def give_up(self, plane: ControlPlane) -> None:
+        self._swap(plane, self.mark, self.mark.given_up())
+
+    def take_back(self, plane: ControlPlane) -> None:
+        """Claim the window again if it was given up, by this delivery or another one."""
+        self._swap(plane, self.mark.given_up(), self.mark)
+
+    def _swap(self, plane: ControlPlane, old: SignalMark, new: SignalMark) -> None:
+        current = plane.signals.mark_of(self.pipeline.key, self.rule.name)
+        if current is not None and current.value == old:
+            plane.signals.claim(self.pipeline.key, self.rule.name, new, current)
 
 
 def _claim(
     plane: ControlPlane, run_id: RunId, pipeline: Pipeline, rule: SignalRule, seen: Entry[SignalMark] | None
-) -> bool:
-    """Take the rule's mark for the window; one that an earlier delivery has taken for it is ours."""
+) -> _Claim | None:
+    """Take the rule's mark for the window, None if a rival has it; one that was taken for it before is ours."""
     if seen is not None and seen.value.run_id == run_id:
-        return True
+        return _Claim(pipeline=pipeline, rule=rule, mark=seen.value)
     now = plane.clock.now()
     mark = SignalMark(run_id=run_id, at=now) if seen is None else seen.value.followed_by(run_id, now)
-    return plane.signals.claim(pipeline.key, rule.name, mark, seen)
+    is_ours = plane.signals.claim(pipeline.key, rule.name, mark, seen)
+    return _Claim(pipeline=pipeline, rule=rule, mark=mark) if is_ours else None
 
 
-def _start(
-    plane: ControlPlane, signal: ModelSignal, start: StartRun, pipeline: Pipeline, rule: SignalRule
-) -> SignalRecord:
-    written = write_decided_run(plane, start, situation_of(plane, pipeline))
-    if isinstance(written, Entry):
-        return _started(plane, signal, written.value.id, pipeline, rule)
-    current = plane.signals.mark_of(pipeline.key, rule.name)
-    if current is not None and current.value.run_id == start.run_id:
-        plane.signals.claim(pipeline.key, rule.name, current.value.given_up(), current)
-    return _refused(plane, signal, written, pipeline, rule)
+def _start(plane: ControlPlane, signal: ModelSignal, start: StartRun, claim: _Claim) -> SignalRecord:
+    try:
+        written = write_decided_run(plane, start, situation_of(plane, claim.pipeline))
+    except InvalidRequestError:  # there are more files than a run may read: a person mends that, and replays the signal
+        claim.give_up(plane)
+        raise
+    if isinstance(written, Skip):
+        claim.give_up(plane)
+        written = plane.ledger.get_run(start.run_id) or written
+    if isinstance(written, Skip):
+        return _refused(plane, signal, written, claim.pipeline, claim.rule)
+    claim.take_back(plane)
+    return _started(plane, signal, written.value.id, claim.pipeline, claim.rule)
 
 
 def _started(

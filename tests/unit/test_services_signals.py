@@ -1,15 +1,17 @@
 """Tests that a signal starts at most one retraining per window, however often it comes and whatever breaks."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from functions.core.errors import InvalidDocumentError, LedgerConflictError
+from functions.core.errors import InvalidDocumentError, InvalidRequestError, LedgerConflictError
 from functions.core.model import JobKey, ModelSignal, SignalType
 from functions.core.pipelines_toml import parse_pipelines
 from functions.core.signals import signal_to_document
+from functions.services import decided_runs
 from functions.services.complete import complete
 from functions.services.reconcile import reconcile
 from tests.support.control_plane import MODEL, PIPELINES_TOML, TRAINING, World, make_blob
@@ -152,6 +154,74 @@ def test_a_claim_without_a_run_is_given_up() -> None:
     complete(world.plane, make_signal("e-2", day=2))
 
     assert recorded(world) == {"e-1": "no_training_data", "e-2": "run"}
+
+
+def test_a_claim_of_which_the_run_cannot_be_written_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More files than a run may read are mended by a person; until then no other window waits for that."""
+    world = make_world()
+    monkeypatch.setattr(decided_runs, "_MOST_FILES", 0)
+    with pytest.raises(InvalidRequestError):
+        complete(world.plane, make_signal("e-1", day=1))
+    monkeypatch.undo()
+
+    complete(world.plane, make_signal("e-2", day=2))
+
+    assert recorded(world) == {"e-2": "run"}
+
+
+@dataclass
+class RivalAt(Faults):
+    """Has something happen once, around the first call of a name."""
+
+    call: str
+    is_after: bool = False
+    act: Callable[[], object] | None = None
+
+    def before(self, call: str) -> None:
+        self._act(call, is_after=False)
+
+    def after(self, call: str) -> None:
+        self._act(call, is_after=True)
+
+    def _act(self, call: str, *, is_after: bool) -> None:
+        if self.act is not None and call == self.call and is_after == self.is_after:
+            act, self.act = self.act, None
+            act()
+
+
+def test_a_claim_stays_that_another_signal_about_the_window_had_a_run_by() -> None:
+    """This delivery sees no data yet, and its rival does: the cooldown holds from the rival's run on."""
+    between = RivalAt("inputs.list_page", is_after=True)
+    world = make_world(between, has_data=False)
+
+    def rival() -> None:
+        world.inputs.put(replace(make_blob(), path="flights/history/a.parquet"))
+        complete(world.make_plane(), make_signal("e-2", day=1))
+
+    between.act = rival
+    complete(world.plane, make_signal("e-1", day=1))
+    complete(world.plane, make_signal("e-3", day=2))
+
+    assert recorded(world) == {"e-1": "run", "e-2": "run", "e-3": "cooldown"}
+    assert len(world.runs()) == 1
+
+
+def test_a_claim_that_a_rival_gives_up_before_the_run_is_written_is_taken_back() -> None:
+    """The rival saw no data; this delivery has, and is about to write the run."""
+    between = RivalAt("tables.runs.insert")
+    world = make_world(between)
+
+    def rival() -> None:
+        stored, world.inputs.blobs = world.inputs.blobs, {}
+        complete(world.make_plane(), make_signal("e-2", day=1))
+        world.inputs.blobs = stored
+
+    between.act = rival
+    complete(world.plane, make_signal("e-1", day=1))
+    complete(world.plane, make_signal("e-3", day=2))
+
+    assert recorded(world) == {"e-1": "run", "e-2": "no_training_data", "e-3": "cooldown"}
+    assert len(world.runs()) == 1
 
 
 def test_a_signal_that_is_none_is_refused() -> None:
