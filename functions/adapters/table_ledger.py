@@ -54,6 +54,9 @@ class TableLedger(ArrivalTables, ArrivalMarks):
         """Return the run's entry and whether this call made it; the first writer wins."""
         # Opened first: a crash before the next line leaves an index row that the reconciler finds empty.
         opened = self._open.insert(_OPEN, run.id, _open_row(run, at=run.began_at))
+        if opened is None:
+            # A writer that died long ago left it: as of now, so that the reconciler does not take it for a leftover.
+            self._refresh_open(run)
         version = self._runs.insert(*partition_of_run(run.id), run_to_row(run))
         if version is not None:
             return Entry(value=run, version=version), True
@@ -92,6 +95,11 @@ class TableLedger(ArrivalTables, ArrivalMarks):
             # The reconciler need not read the rows of runs that Databricks lists as active.
             self._open.replace(_OPEN, run.id, _open_row(run, at=run.began_at), opened.version)
         return Entry(value=run, version=version)
+
+    def _refresh_open(self, run: Run) -> None:
+        """Renew the index row of a run that is about to be written; of one that is there, the row is as it must be."""
+        if self.get_run(run.id) is None:
+            self._open.put(_OPEN, run.id, _open_row(run, at=run.began_at))
 
     def open_runs(self, pipeline: PipelineKey | None = None) -> Iterator[OpenRun]:
         """Yield runs, of one pipeline or all, that have not ended or are not announced yet."""

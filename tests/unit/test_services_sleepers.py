@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import pytest
 
@@ -12,8 +13,10 @@ from functions.services.cancel import cancel_run
 from functions.services.dispatch import dispatch
 from functions.services.reconcile import reconcile
 from functions.services.replay import replay
+from functions.services.requests import request_run
 from functions.services.retry import retry_run
 from tests.support.control_plane import World, make_blob
+from tests.support.fault_walk import ProcessDiedError
 from tests.support.in_memory import Faults
 
 SOMEONE = Actor(name="someone")
@@ -137,3 +140,35 @@ def test_a_replayed_file_is_not_forgotten_by_whoever_looked_before_it_was_held()
 
     assert sleep.has_slept
     assert world.arrival(make_blob()).state is ArrivalState.SCORED
+
+
+def test_a_run_that_is_written_late_stays_in_the_index_while_the_reconciler_tidies_up() -> None:
+    """A writer died after the index row, a day ago. Whoever makes the run now must not lose that row to the tidying.
+
+    Nobody would look after the run: if its notebook could not report, it would keep its seat for ever.
+    """
+    sleep = Sleep(call="tables.runs.insert")
+    world = World(faults=sleep)
+    world.inputs.put(make_blob())
+
+    def ask() -> None:
+        request_run(world.plane, b'{"pipeline": "flight_delay_scoring"}', idempotency_key="k")
+
+    def die() -> None:
+        raise ProcessDiedError
+
+    sleep.meanwhile = die
+    with pytest.raises(ProcessDiedError):
+        ask()
+    world.clock.advance(timedelta(days=1, minutes=1))
+    sleep.meanwhile = lambda: reconcile(world.make_plane())
+
+    ask()
+    world.settle_submissions()
+    (run,) = world.databricks_runs()
+    world.end_databricks_run(run.id, "TERMINATED", "FAILED", "RUN_EXECUTION_ERROR")
+    world.settle()
+
+    assert sleep.has_slept
+    assert [run.outcome for run in world.runs()] == [Outcome.FAILED]
+    assert world.turnstile().seats == ()
