@@ -104,8 +104,12 @@ def _slots(plane: ControlPlane, pipeline: PipelineKey, schedule: Schedule, now: 
     if current is None:
         return ()
     last = _last_slot(plane, pipeline, schedule, now)
-    if last is None or last >= current:
-        return (current,)  # the first ever, or a repeat, which finds its run
+    if last is None:
+        return (current,)  # the first ever
+    if last >= current:
+        # A repeat, which finds its run. Long ago, it is a timer that is too early for the next one: this one was dealt
+        # with, and it may never have had a run, or one that the ledger has forgotten.
+        return (current,) if now - current <= _LATE else ()
     match schedule.missed:
         case MissedSlots.LATEST:
             return (current,)

@@ -224,7 +224,8 @@ def test_the_second_attempt_to_write_a_run_keeps_the_files_of_the_first() -> Non
     world = World()
     put_history(world, "2013-01.parquet")
     fire_schedule(world.plane, TRAINING, "monthly")
-    world.tables.rows["runs"].clear()  # as if the process had died just before
+    for table in ("runs", "marks"):  # as if the process had died just before
+        world.tables.rows[table].clear()
     put_history(world, "2013-02.parquet")
 
     fire_schedule(world.plane, TRAINING, "monthly")

@@ -83,6 +83,37 @@ def test_a_timer_that_fires_twice_early_and_late_means_one_slot() -> None:
     assert len(world.databricks_runs()) == 1
 
 
+def test_a_timer_that_is_early_does_not_start_the_slot_before() -> None:
+    """R05: what came before the schedule was first seen has no run, and it gets none a month later."""
+    world = make_world(make_pipelines("0 0 3 1 * *"), "2026-03-15T12:00:00")
+    reconcile(world.plane)
+    world.clock.advance(datetime(2026, 4, 1, 2, 59, 56, tzinfo=UTC) - world.clock.now())
+
+    fire(world)
+    assert slots_run(world) == []
+
+    world.clock.advance(timedelta(minutes=1))
+    reconcile(world.make_plane())
+    assert slots_run(world) == ["04-01 03:00"]
+
+
+def test_a_timer_that_is_early_does_not_repeat_a_slot_whose_run_is_forgotten() -> None:
+    """R05: retention takes the run of a quarter before the next one is due; its slot stays dealt with."""
+    world = make_world(make_pipelines("0 0 3 1 */3 *"), "2026-04-01T03:00:00")
+    fire(world)
+    world.work()
+    world.finish(world.databricks_runs()[0])
+    world.settle()
+    world.clock.advance(datetime(2026, 7, 1, 2, 59, 56, tzinfo=UTC) - world.clock.now())
+    for _ in range(7):  # two years of months a step
+        world.ledger.forget_before(TRAINING, before=world.clock.now() - timedelta(days=61), limit=100)
+    assert world.runs() == []
+
+    fire(world)
+
+    assert slots_run(world) == []
+
+
 @pytest.mark.parametrize(
     ("missed", "slots"),
     [
