@@ -13,9 +13,21 @@ from functions.core.limits import Limits
 from functions.core.model import PipelineKey, RunId, require_utc
 from functions.core.reasons import HoldReason
 
-__all__ = ["EVERY", "Allowance", "Barred", "Candidate", "Pause", "Queued", "Refusal", "Seat", "Turnstile"]
+__all__ = [
+    "EVERY",
+    "LONGEST_PATIENCE",
+    "Allowance",
+    "Barred",
+    "Candidate",
+    "Pause",
+    "Queued",
+    "Refusal",
+    "Seat",
+    "Turnstile",
+]
 
 EVERY: Final = PipelineKey("all")  # no pipeline may have this name
+LONGEST_PATIENCE: Final = timedelta(hours=1)  # whoever asks for more is mistaken, or a clock is or was wrong
 
 _LOOK_AGAIN_S: Final = 15.0  # at what frees up by itself, when a run ends
 _LOOK_LATER_S: Final = 60.0  # at what a person or midnight changes
@@ -231,9 +243,12 @@ class Turnstile:
         return replace(self, barred=(*recent, Barred(run_id=run_id, attempt=attempt, at=now, why=why)))
 
     def be_patient(self, run_id: RunId, attempt: int, until: datetime) -> "Turnstile":
-        """Return the turnstile with the time before which the attempt, which has a seat, is not to be sent again."""
+        """Return the turnstile with the time before which the attempt, which has a seat, is not to be sent again.
+
+        Whoever asks for the longest patience is right, unless it is a wrong clock that has written so late a time.
+        """
         found = self.seat_of(run_id, attempt)
-        if found is None or (found.not_before is not None and found.not_before >= until):
+        if found is None or (found.not_before is not None and until <= found.not_before <= until + LONGEST_PATIENCE):
             return self
         seats = tuple(replace(seat, not_before=until) if seat is found else seat for seat in self.seats)
         return replace(self, seats=seats)

@@ -23,7 +23,7 @@ from functions.core.errors import LedgerConflictError
 from functions.core.ledger import Run
 from functions.core.model import DatabricksRunId, PipelineKey, RunState
 from functions.core.reasons import HoldReason
-from functions.core.turnstile import Candidate, Refusal, Seat, Turnstile
+from functions.core.turnstile import LONGEST_PATIENCE, Candidate, Refusal, Seat, Turnstile
 from functions.ports import Entry, OpenRun
 from functions.services.plane import ControlPlane
 
@@ -43,7 +43,6 @@ __all__ = [
 ]
 
 _TRIES: Final = 30  # each conflict means that another worker got through
-_LONGEST_PATIENCE_S: Final = 3600.0  # a header that says more is a mistake, and a clock may jump back
 _LONGEST_TURN_S: Final = 30.0  # so many seconds of starts wait in line; who comes after them begins a second line
 _REMEMBERED_FOR: Final = timedelta(seconds=5)
 _AT_DATABRICKS: Final = frozenset({RunState.SUBMITTED, RunState.REPORTED})
@@ -150,12 +149,13 @@ def patience_s(plane: ControlPlane, run: Run) -> float:
     seat = look_at_turnstile(plane).seat_of(run.id, run.attempt)
     if seat is None or seat.not_before is None:
         return 0.0
-    return max((seat.not_before - plane.clock.now()).total_seconds(), 0.0)
+    wait = seat.not_before - plane.clock.now()
+    return max(wait.total_seconds(), 0.0) if wait <= LONGEST_PATIENCE else 0.0
 
 
 def be_patient(plane: ControlPlane, run: Run, *, after_s: float) -> None:
     """Remember that Databricks asked for patience, for whoever looks at the run before its work item comes back."""
-    until = plane.clock.now() + timedelta(seconds=min(after_s, _LONGEST_PATIENCE_S))
+    until = plane.clock.now() + timedelta(seconds=min(after_s, LONGEST_PATIENCE.total_seconds()))
     change_turnstile(plane, lambda turnstile: turnstile.be_patient(run.id, run.attempt, until))
 
 

@@ -353,4 +353,7 @@ def test_patience_is_kept_for_an_attempt_with_a_seat_and_never_shortened() -> No
     assert patient.be_patient(run_id(), 1, NOON + timedelta(seconds=60)) is patient
     assert patient.be_patient(run_id(), 1, NOON + timedelta(seconds=59)) is patient
     assert patient.be_patient(run_id(), 2, NOON + timedelta(seconds=90)) is patient
+    mended = patient.be_patient(run_id(), 1, NOON - timedelta(days=1)).seat_of(run_id(), 1)
+    assert mended is not None  # a clock was a day ahead, or one is a day late
+    assert mended.not_before == NOON - timedelta(days=1)
     assert turnstile_from_row(turnstile_to_row(patient)) == patient

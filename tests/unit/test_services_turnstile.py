@@ -521,6 +521,31 @@ def test_a_cancelled_run_is_confirmed_without_waiting_for_the_reconciler() -> No
     assert [run.status.verdict.is_open for run in world.databricks_runs()] == [False, True]
 
 
+class OnceThrottled(Faults):
+    """Refuses the first submission."""
+
+    has_refused = False
+
+    def before(self, call: str) -> None:
+        if call == "workspace.submit" and not self.has_refused:
+            self.has_refused = True
+            raise ThrottledError("starting a run", 30.0)
+
+
+def test_the_patience_that_a_wrong_clock_wrote_down_holds_nothing_until_its_time() -> None:
+    """The worker that was refused had a clock a year ahead: its attempt, and its seat, must not wait for a year."""
+    world = World(faults=OnceThrottled())
+    world.clock.advance(timedelta(days=365))
+    world.deliver(make_blob())
+    world.work()
+    world.clock.advance(timedelta(days=-365))
+    world.plane = world.make_plane()
+
+    world.settle_submissions()
+
+    assert len(world.databricks_runs()) == 1
+
+
 class NineInTen(Faults):
     """Refuses nine of ten submissions, asking for another patience each time."""
 
