@@ -37,6 +37,7 @@ _BURST_S: Final = 2.0  # starts of so many seconds may be used up at once
 _NO_TIME_S: Final = 0.001
 _CLOCKS_DIFFER: Final = timedelta(minutes=1)
 _DAY: Final = timedelta(days=1)
+_MOST_LEAPS: Final = 3  # days whose counts are kept although another one is counted
 _BARRED_FOR: Final = timedelta(days=1)
 _MOST_BARRED: Final = 500
 
@@ -126,6 +127,8 @@ class Turnstile:
     seats: tuple[Seat, ...] = ()
     day: date | None = None  # the UTC day that `begun` counts; None before the first run
     begun: Mapping[PipelineKey, int] = field(default_factory=dict[PipelineKey, int])
+    # What had begun on other days, the latest last, when a clock leapt from them by more than a day: it may leap back.
+    leapt_from: tuple[tuple[date, Mapping[PipelineKey, int]], ...] = ()
     pauses: tuple[Pause, ...] = ()
     allowances: tuple[Allowance, ...] = ()
     told: Mapping[PipelineKey, date] = field(default_factory=dict[PipelineKey, date])  # of a day's spent budget
@@ -161,9 +164,8 @@ class Turnstile:
 
     def begun_on(self, day: date, pipeline: PipelineKey) -> int:
         """Return how many runs the pipeline, or all together, began on a day that may be the counted one."""
-        if self.day != day:
-            return 0
-        return sum(self.begun.values()) if pipeline == EVERY else self.begun.get(pipeline, 0)
+        begun = self._begun_of(day)
+        return sum(begun.values()) if pipeline == EVERY else begun.get(pipeline, 0)
 
     def budget_of(self, day: date, pipeline: PipelineKey, configured: int | None) -> int | None:
         """Return how many runs may begin on a day: what a person allowed for it, else what is configured."""
@@ -213,7 +215,8 @@ class Turnstile:
         if (refusal := before.refuses(candidate, limits, now)) is not None:
             return refusal
         day = before.day_at(now)
-        begun = dict(before.begun) if before.day == day else {}
+        begun, leapt_from = dict(self._begun_of(day)), self._leaping_to(day)
+        kept = {of for of, _ in leapt_from}
         begun[candidate.pipeline] = begun.get(candidate.pipeline, 0) + 1
         seat = Seat(run_id=run_id, attempt=attempt, pipeline=candidate.pipeline, taken_at=now)
         return replace(
@@ -221,8 +224,9 @@ class Turnstile:
             seats=(*before.seats, seat),
             day=day,
             begun=begun,
-            allowances=tuple(item for item in before.allowances if item.day >= day),
-            told={pipeline: of for pipeline, of in before.told.items() if of >= day},
+            leapt_from=leapt_from,
+            allowances=tuple(item for item in before.allowances if item.day >= day or item.day in kept),
+            told={pipeline: of for pipeline, of in before.told.items() if of >= day or of in kept},
             queue=tuple(item for item in before.queue if item.pipeline != candidate.pipeline),
             next_start_at=self._due_at(now) + timedelta(seconds=1 / limits.max_starts_per_second),
         )
@@ -293,6 +297,16 @@ class Turnstile:
         if self.told.get(pipeline) == day:
             return self
         return replace(self, told={**self.told, pipeline: day})
+
+    def _begun_of(self, day: date) -> Mapping[PipelineKey, int]:
+        return self.begun if self.day == day else dict(self.leapt_from).get(day, {})
+
+    def _leaping_to(self, day: date) -> tuple[tuple[date, Mapping[PipelineKey, int]], ...]:
+        """Return the counts of other days to keep while this one is counted; those of yesterday are over."""
+        others = [(of, begun) for of, begun in self.leapt_from if of != day]
+        if self.day is not None and self.day != day and day - self.day != _DAY:
+            others.append((self.day, self.begun))
+        return tuple(others[-_MOST_LEAPS:])
 
     def _ahead_of(self, pipeline: PipelineKey, now: datetime) -> int:
         """Return how many other pipelines queue for a seat before this one; at its end if it does not queue yet."""

@@ -20,7 +20,8 @@ _KEYS: Final = ("seats", "day", "begun", "pauses", "allowances", "told", "queue"
 
 def turnstile_to_row(turnstile: Turnstile) -> Row:
     """Return the turnstile as a row: one JSON document, cut into as many properties as it needs."""
-    document = {
+    leaps: list[list[object]] = [[day.isoformat(), dict(begun)] for day, begun in turnstile.leapt_from]
+    document: dict[str, object] = {
         "seats": [
             [seat.run_id, seat.attempt, to_iso(seat.taken_at), _iso_or_none(seat.not_before)]
             for seat in turnstile.seats
@@ -36,6 +37,8 @@ def turnstile_to_row(turnstile: Turnstile) -> Row:
         "barred": [[item.run_id, item.attempt, to_iso(item.at), item.why] for item in turnstile.barred],
         "next_start_at": _iso_or_none(turnstile.next_start_at),
     }
+    if leaps:
+        document["leapt_from"] = leaps
     text = json.dumps(document, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return pack_row({"schema": _SCHEMA, "document": text})
 
@@ -50,11 +53,12 @@ def turnstile_from_row(row: Mapping[str, object]) -> Turnstile:
     except (ValueError, RecursionError):
         raise InvalidDocumentError([Problem("turnstile row.document", "no JSON", "JSON")]) from None
     root = Reader(document, "turnstile", problems)
-    root.mapping(required=_KEYS)
+    root.mapping(required=_KEYS, optional=("leapt_from",))
     turnstile = Turnstile(
         seats=tuple(_seat(item) for item in _rows(root, "seats", 4)),
         day=None if root.child("day").value is None else _day(root.child("day")),
-        begun={PipelineKey(name): reader.integer(minimum=0) for name, reader in root.child("begun").children()},
+        begun=_counts(root.child("begun")),
+        leapt_from=() if root.child("leapt_from").is_absent else _leaps(_rows(root, "leapt_from", 2)),
         pauses=tuple(_pause(item) for item in _rows(root, "pauses", 4)),
         allowances=tuple(_allowance(item) for item in _rows(root, "allowances", 5)),
         told={PipelineKey(name): _day(reader) for name, reader in root.child("told").children()},
@@ -86,6 +90,14 @@ def _day(reader: Reader) -> date:
     except ValueError:
         reader.refuse("a day as yyyy-mm-dd")
         return datetime.fromtimestamp(0, UTC).date()
+
+
+def _counts(reader: Reader) -> dict[PipelineKey, int]:
+    return {PipelineKey(name): count.integer(minimum=0) for name, count in reader.children()}
+
+
+def _leaps(rows: list[list[Reader]]) -> tuple[tuple[date, dict[PipelineKey, int]], ...]:
+    return tuple((_day(day), _counts(begun)) for day, begun in rows)
 
 
 def _seat(row: list[Reader]) -> Seat:

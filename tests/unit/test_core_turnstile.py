@@ -202,6 +202,31 @@ def test_a_clock_that_was_a_year_ahead_does_not_keep_a_budget_spent_for_a_year()
     assert admitted(spent, candidate(budget=1), number=2).begun_on(TODAY, A) == 1
 
 
+@pytest.mark.parametrize("leap", [timedelta(days=5), timedelta(days=-5), timedelta(days=365)])
+def test_a_clock_that_leaps_and_leaps_back_gives_no_budget_twice(leap: timedelta) -> None:
+    """R77: one worker's wrong clock, or all of them for a while, must not have the day counted anew."""
+    who = candidate(budget=2)
+    allowance = Allowance(pipeline=B, day=TODAY, runs=0, by="ada", at=NOON)
+    spent = admitted(admitted(Turnstile(), who), who, number=1).allow(allowance)
+
+    leapt = admitted(spent, who, number=2, at=NOON + leap)
+    back = turnstile_from_row(turnstile_to_row(leapt))
+
+    assert refused(back, who).reason is HoldReason.BUDGET_SPENT
+    assert refused(back, candidate(B, budget=2)).reason is HoldReason.BUDGET_SPENT
+    assert back.begun_on(TODAY, EVERY) == 2
+    again = admitted(back, candidate(C), number=3)
+    assert (again.begun_on(TODAY, EVERY), again.begun_on((NOON + leap).date(), A)) == (3, 1)
+
+
+def test_the_count_of_a_day_that_is_over_is_not_kept() -> None:
+    turnstile = Turnstile()
+    for day in range(3):
+        turnstile = admitted(turnstile, candidate(), number=day, at=NOON + timedelta(days=day))
+
+    assert turnstile.leapt_from == ()
+
+
 def test_starts_are_spread_over_time_after_a_burst() -> None:
     """R23: below what the workspace refuses, whatever number of workers there are."""
     limits, turnstile, starts = Limits(max_in_flight=1000, max_starts_per_second=5), Turnstile(), list[datetime]()
