@@ -104,6 +104,7 @@ class ClaimedRequest:
     request_id: str
     requested_at: datetime
     fingerprint: str  # sha256 of what was asked for; another one under the same key is refused
+    run_id: RunId | None = None  # of the run that it asks for; None in a row of an earlier release
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

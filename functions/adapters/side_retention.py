@@ -6,8 +6,10 @@ from typing import Final
 
 from functions.adapters.table_port import StoredRow, Table, Tables, Write
 from functions.core.backfills import BackfillState
+from functions.core.model import RunId
 from functions.core.reading import parse_utc
 from functions.core.rows import Row
+from functions.core.tokens import partition_of_run
 
 __all__ = ["SideRetention"]
 
@@ -23,12 +25,14 @@ _TIMES: Final[Mapping[str, Mapping[str, str]]] = {
 class SideRetention:
     """Walks over the tables of marks and operations, a page of each at a time, and remembers where it is.
 
-    A row that changed since it was read stays, as does a replay that is not done and a backfill that goes on.
+    A row that changed since it was read stays, as does a replay that is not done, a backfill that goes on, and a
+    request whose run is there.
     """
 
     def __init__(self, tables: Tables) -> None:
         self._tables = {name: tables.table(name) for name in _TIMES}
         self._marks = tables.table("marks")
+        self._runs = tables.table("runs")
 
     def forget(self, *, before: datetime, limit: int) -> int:
         """Look at so many rows of each table, and return how many were removed."""
@@ -38,7 +42,7 @@ class SideRetention:
         cursor = self._marks.get(_CURSORS, f"table.{name}")
         begun = "" if cursor is None else str(cursor.values["continuation"])
         rows, continuation = table.page(begun or None, limit=limit)
-        over = [row for row in rows if _is_over(name, row, before)]
+        over = self._without_a_run([row for row in rows if _is_over(name, row, before)])
         removed = 0
         for partition in dict.fromkeys(row.partition for row in over):
             mine = [Write.delete(row.key, row.version) for row in over if row.partition == partition]
@@ -51,6 +55,19 @@ class SideRetention:
         elif dict(cursor.values) != now:
             self._marks.replace(_CURSORS, f"table.{name}", now, cursor.version)
         return removed
+
+    def _without_a_run(self, rows: list[StoredRow]) -> list[StoredRow]:
+        """Return the rows but for those of requests whose run is there, for the key must go on to stand for it."""
+        asked = [(row, _run_of(row)) for row in rows]
+        places = [partition_of_run(run_id) for _, run_id in asked if run_id is not None]
+        runs = (run is not None for run in self._runs.get_many(places))
+        return [row for row, run_id in asked if run_id is None or not next(runs)]
+
+
+def _run_of(row: StoredRow) -> RunId | None:
+    """Return the run that a request asks for; other rows, and those of an earlier release, name none."""
+    run_id = row.values.get("run_id") if row.partition.startswith("request.") else None
+    return None if run_id is None else RunId(str(run_id))
 
 
 def _is_over(name: str, row: StoredRow, before: datetime) -> bool:

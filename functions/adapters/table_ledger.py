@@ -170,6 +170,8 @@ class TableLedger(ArrivalTables, ArrivalMarks):
             "requested_at": to_iso(request.requested_at),
             "fingerprint": request.fingerprint,
         }
+        if request.run_id is not None:
+            row["run_id"] = request.run_id
         partition = f"request.{key[:2]}"
         if self._marks.insert(partition, key, row) is not None:
             return request
@@ -180,6 +182,7 @@ class TableLedger(ArrivalTables, ArrivalMarks):
             request_id=str(first.values["request_id"]),
             requested_at=_instant(first, "requested_at"),
             fingerprint=str(first.values["fingerprint"]),
+            run_id=None if first.values.get("run_id") is None else RunId(str(first.values["run_id"])),
         )
 
     def last_slot(self, pipeline: PipelineKey, schedule: str) -> datetime | None:

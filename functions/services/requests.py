@@ -80,7 +80,12 @@ def _claim(plane: ControlPlane, body: bytes, *, idempotency_key: str, traceparen
     now = plane.clock.now()
     # Read first, so that a wrong body does not take the key.
     event = _parse(plane, body, now, idempotency_key=idempotency_key, traceparent=traceparent)
-    wanted = ClaimedRequest(request_id=idempotency_key, requested_at=now, fingerprint=_fingerprint(event))
+    wanted = ClaimedRequest(
+        request_id=idempotency_key,
+        requested_at=now,
+        fingerprint=_fingerprint(event),
+        run_id=run_id_of_request(event),
+    )
     first = plane.ledger.claim_request(wanted)
     if first.fingerprint != wanted.fingerprint:
         expected = "the same request as the first under this key, or another key"

@@ -17,6 +17,7 @@ from functions.ports import ClaimedRequest, QuarantinedMessage
 from functions.services.backfill import request_backfill, show_backfill
 from functions.services.reconcile import reconcile
 from functions.services.replay import replay
+from functions.services.requests import request_run
 from functions.services.signals import receive_signal
 from tests.support.control_plane import SCORING, World, make_blob, make_pipelines
 from tests.support.fault_walk import CrashAt, FailAt, ProcessDiedError
@@ -206,6 +207,29 @@ def make_world_with_a_past() -> World:
     replay(world.plane, f'{{"arrival": "{arrival.id}"}}'.encode(), idempotency_key="replay-1", actor=someone)
     receive_signal(world.plane, make_signal())
     return world
+
+
+def test_a_key_stands_for_its_run_as_long_as_the_run_is_there() -> None:
+    """A run that waits, while its pipeline is paused for one, is not made a second time under the same key."""
+    world = World(pipelines=make_pipelines())
+    world.inputs.put(make_blob())
+    body = b'{"pipeline": "flight_delay_scoring"}'
+    first = request_run(world.plane, body, idempotency_key="k")
+    world.clock.advance(timedelta(days=70))
+    for _ in range(8):
+        forget(world, before=world.clock.now() - timedelta(days=61))
+
+    assert request_run(world.plane, body, idempotency_key="k") == first
+    assert len(world.runs()) == 1
+
+    world.settle_submissions()
+    world.finish(world.databricks_runs()[0])
+    world.settle()
+    world.clock.advance(timedelta(days=70))
+    for _ in range(8):
+        forget(world, before=world.clock.now() - timedelta(days=61))
+    assert world.runs() == []
+    assert not [partition for partition, _ in world.tables.rows["marks"] if partition.startswith("request.")]
 
 
 def kinds_left(world: World) -> Counter[str]:
