@@ -8,12 +8,14 @@ import pytest
 from worlds import NOW, FolderStore, World
 
 from tidegate_mlops.checkpoints import checkpoint_key
+from tidegate_mlops.completion import RunFacts, completion_event
 from tidegate_mlops.environment import Environment, SecretName
 from tidegate_mlops.errors import (
     InvalidEnvironmentError,
     InvalidManifestError,
     InvalidParametersError,
     MissingPrerequisiteError,
+    RefusedFile,
     RunError,
     ScoreContractError,
     StageOrderError,
@@ -21,7 +23,7 @@ from tidegate_mlops.errors import (
     reason_of,
 )
 from tidegate_mlops.gate import decide_promotion
-from tidegate_mlops.manifest import InputManifest
+from tidegate_mlops.manifest import InputFile, InputManifest
 from tidegate_mlops.parameters import ScoringParameters, TrainingParameters, parse_parameters
 from tidegate_mlops.plan import Plan, Stage
 from tidegate_mlops.scores import ScoreSet, publish_scores, score_discrepancies
@@ -165,6 +167,32 @@ def test_a_manifest_is_the_one_that_was_decided(scoring: dict[str, str], world: 
         InputManifest.parse(blob.data + b" ", as_scoring(scoring))
     with pytest.raises(InvalidManifestError, match="batch_id"):
         InputManifest.parse(blob.data, as_scoring(scoring | {"batch_id": "f" * 16}))
+
+
+def test_a_blobs_name_too_long_for_an_event_is_left_to_the_manifest() -> None:
+    """1,024 characters of a name may be nine thousand in its URL; the control plane must still read what names it."""
+    long = BlobUrl.parse("https://acc.blob.core.windows.net/input/" + "%E2%82%AC" * 1024)
+    files = (InputFile(url=long.at("a"), etag="0x1", size_bytes=1), InputFile(url=long, etag="0x2", size_bytes=1))
+    manifest = InputManifest(url=INPUT, sha256="0" * 64, batch_id="0" * 16, files=files)
+
+    summary = manifest.summary()
+
+    assert (summary["file_count"], summary["files"]) == (2, [{"url": str(long.at("a")), "etag": "0x1"}])
+
+
+def test_a_refused_files_name_too_long_for_an_event_is_counted_only(scoring: dict[str, str]) -> None:
+    """What cannot be read would be quarantined, and nobody would learn of the other refused files either."""
+    long = "https://acc.blob.core.windows.net/input/" + "%E2%82%AC" * 500
+    files = [RefusedFile(url=url, etag="0x1", reason="bad") for url in (long, INPUT)]
+
+    facts = RunFacts(databricks_run_id=1, model=None, inputs=None, outputs=None, stages=[], metrics={}, refused=files)
+    event = completion_event(
+        as_scoring(scoring), facts, outcome="failed", reason="input_refused: bad", traceparent="", now=NOW
+    )
+
+    data = event["data"]
+    assert isinstance(data, dict)
+    assert data["refused"] == {"file_count": 2, "files": [{"url": INPUT, "etag": "0x1", "reason": "bad"}]}
 
 
 @pytest.mark.parametrize(

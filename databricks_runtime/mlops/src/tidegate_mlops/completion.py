@@ -16,6 +16,7 @@ _SCHEMA: Final = "urn:tidegate:schema:completion-event:1"
 _REFUSED_NAMED: Final = 20  # the schema's limits: an event may have 64 KB in all
 _REFUSED_REASON: Final = 300
 _REFUSED_BYTES: Final = 8000
+_MAX_URL: Final = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +94,6 @@ def _refused(files: Sequence[RefusedFile]) -> dict[str, object] | None:
     for file in files[:_REFUSED_NAMED]:
         entry = {"url": file.url, "etag": file.etag, "reason": file.reason[:_REFUSED_REASON]}
         room -= len(json.dumps(entry, ensure_ascii=False).encode(errors="replace"))
-        if room >= 0:
+        if len(file.url) <= _MAX_URL and room >= 0:
             named.append(entry)
     return {"file_count": len(files), "files": named}

@@ -17,6 +17,7 @@ __all__ = ["InputFile", "InputManifest", "all_superseded", "confirm_unchanged", 
 _SCHEMA_VERSION: Final = 1
 _FILES_IN_SUMMARY: Final = 20  # the completion schema's limit; the manifest has them all
 _SUMMARY_CHARACTERS: Final = 12_000  # an event may have 64 KB in all
+_MAX_URL: Final = 4096  # the schemas' limit: 1,024 characters of a blob's name may be nine thousand in its URL
 _REQUESTS_AT_ONCE: Final = 8
 
 
@@ -87,7 +88,7 @@ class InputManifest:
         for file in self.files[:_FILES_IN_SUMMARY]:
             entry = {"url": str(file.url), "etag": file.etag}
             size += len(entry["url"])
-            if size > _SUMMARY_CHARACTERS:
+            if len(entry["url"]) > _MAX_URL or size > _SUMMARY_CHARACTERS:
                 break
             first.append(entry)
         return {
