@@ -26,7 +26,7 @@ from tidegate_mlops.gate import decide_promotion
 from tidegate_mlops.manifest import InputFile, InputManifest
 from tidegate_mlops.parameters import ScoringParameters, TrainingParameters, parse_parameters
 from tidegate_mlops.plan import Plan, Stage
-from tidegate_mlops.scores import ScoreSet, publish_scores, score_discrepancies
+from tidegate_mlops.scores import Published, ScoreSet, publish_scores, score_discrepancies
 from tidegate_mlops.urls import BlobUrl
 
 INPUT = "https://tidegatelocal.blob.core.windows.net/input/flights/new/1/june.parquet"
@@ -287,11 +287,15 @@ def make_score_set(store: FolderStore, output: BlobUrl, execution: str, *, rows:
 
 
 def publish(store: FolderStore, scores: ScoreSet, values: Mapping[str, str]) -> bool:
+    return publish_all(store, scores, values).is_ours
+
+
+def publish_all(store: FolderStore, scores: ScoreSet, values: Mapping[str, str]) -> Published:
     parameters = as_scoring(values)
     blob = store.read(BlobUrl.parse(parameters.manifest_url))
     assert blob is not None
     manifest = InputManifest.parse(blob.data, parameters)
-    return publish_scores(store, scores, parameters, manifest, mlflow_run_id="r", now=NOW).is_ours
+    return publish_scores(store, scores, parameters, manifest, mlflow_run_id="r", now=NOW)
 
 
 class RivalStore(FolderStore):
@@ -327,6 +331,24 @@ def test_scores_whose_files_are_damaged_are_published_again(world: World, scorin
     world.store.delete_folder(output.child("data/first"))
 
     assert publish(world.store, make_score_set(world.store, output, "second"), scoring)
+
+
+def test_an_attempt_that_was_thought_dead_leaves_a_later_ones_scores(world: World, scoring: dict[str, str]) -> None:
+    """The later one may be of a release that counts otherwise; its end is announced with the manifest that it wrote."""
+    output = BlobUrl.parse(scoring["output_url"])
+    later = scoring | {"attempt": "2"}
+    assert publish(world.store, make_score_set(world.store, output, "second", rows=3), later)
+    published = world.scores_manifest(scoring)
+
+    outputs = publish_all(world.store, make_score_set(world.store, output, "first"), scoring)
+
+    assert outputs.is_ours is False
+    assert outputs.outputs["rows_scored"] == 3
+    assert world.scores_manifest(scoring) == published
+    assert [facts.url.path.removeprefix(output.path) for facts in world.store.list_folder(output)] == [
+        "/_manifest.json",
+        "/data/second/part-0.parquet",
+    ]
 
 
 def test_publishing_from_a_checkpoint_twice_keeps_the_files(world: World, scoring: dict[str, str]) -> None:

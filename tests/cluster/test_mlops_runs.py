@@ -128,7 +128,7 @@ def test_repeating_a_run_leaves_one_identical_set(trained: World, run_all: Any) 
     result = run_all(trained, second)
 
     assert trained.scores_manifest(second) == before
-    assert result["stages"][-1]["reason"] == "an earlier attempt of this run had published the same scores, which stay"
+    assert result["stages"][-1]["reason"] == "another attempt of this run had published scores, which stay"
     kept = trained.store.list_folder(BlobUrl.parse(first["output_url"]))
     assert before is not None
     assert sorted(str(file.url) for file in kept) == sorted(

@@ -28,6 +28,7 @@ __all__ = ["MANIFEST_NAME", "Published", "ScoreSet", "publish_scores", "score_di
 
 MANIFEST_NAME: Final = "_manifest.json"
 _TRIES: Final = 5
+_COUNTS: Final = ("rows_in", "rows_scored", "rows_quarantined")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,15 +99,15 @@ def publish_scores(
         present = store.read(place)
         if present is None:
             if store.create(place, data) is not None:
-                return Published(outputs=_outputs(output, data, scores), is_ours=True)
+                return Published(outputs=_outputs(output, data), is_ours=True)
             continue  # another execution was first; look at what it published
         earlier = json.loads(present.data)
         if _stands(store, earlier, scores, parameters):
             _remove_ours(store, scores, earlier)
-            return Published(outputs=_outputs(output, present.data, scores), is_ours=False)
+            return Published(outputs=_outputs(output, present.data), is_ours=False)
         if store.replace(place, data, etag=present.etag) is not None:
             _remove_theirs(store, output, scores, earlier)
-            return Published(outputs=_outputs(output, data, scores), is_ours=True)
+            return Published(outputs=_outputs(output, data), is_ours=True)
     raise ScoreContractError([f"{place} changed {_TRIES} times while it was being published"])
 
 
@@ -116,14 +117,24 @@ def _stands(store: BlobStore, earlier: Mapping[str, object], scores: ScoreSet, p
     Another run's manifest does not stand: its lineage is that run's. Equal input and model give equal scores, so
     readers lose nothing when it is replaced. A later attempt's stands before an earlier one that woke up late.
     """
-    counts = ("rows_in", "rows_scored", "rows_quarantined")
     files = [*_files(earlier, "files"), *_files(earlier, "quarantine_files")]
     return (
         earlier.get("run_id") == parameters.run_id
-        and [earlier.get(name) for name in counts] == [scores.rows_in, scores.rows_scored, scores.rows_quarantined]
-        and earlier.get("columns") == [dict(column) for column in scores.columns]
+        and (_is_of_a_later_attempt(earlier, parameters) or _agrees(earlier, scores))
         and all((facts := store.facts(url)) is not None and facts.etag == etag for url, etag in files)
     )
+
+
+def _is_of_a_later_attempt(earlier: Mapping[str, object], parameters: ScoringParameters) -> bool:
+    """Whether this run has gone on without this attempt, perhaps with a release that counts otherwise."""
+    attempt = earlier.get("attempt")
+    return isinstance(attempt, int) and attempt > parameters.attempt
+
+
+def _agrees(earlier: Mapping[str, object], scores: ScoreSet) -> bool:
+    counts = [earlier.get(name) for name in _COUNTS]
+    columns = [dict(column) for column in scores.columns]
+    return counts == [getattr(scores, name) for name in _COUNTS] and earlier.get("columns") == columns
 
 
 def _files(document: Mapping[str, object], name: str) -> list[tuple[BlobUrl, str]]:
@@ -191,12 +202,11 @@ def _entry(file: BlobFacts) -> dict[str, object]:
     return {"url": str(file.url), "etag": file.etag, "size_bytes": file.size_bytes}
 
 
-def _outputs(output: BlobUrl, manifest: bytes, scores: ScoreSet) -> dict[str, object]:
+def _outputs(output: BlobUrl, manifest: bytes) -> dict[str, object]:
+    document = json.loads(manifest)
     return {
         "scores_url": str(output),
         "manifest_url": str(output.child(MANIFEST_NAME)),
         "manifest_sha256": hashlib.sha256(manifest).hexdigest(),
-        "rows_in": scores.rows_in,
-        "rows_scored": scores.rows_scored,
-        "rows_quarantined": scores.rows_quarantined,
+        **{name: document[name] for name in _COUNTS},
     }

@@ -131,7 +131,7 @@ class ScoringStages[P: PreparedData, M: Model]:
         self._tell({name: scored.number(name) for name in ("rows_in", "rows_scored", "rows_quarantined")})
         if published.is_ours:
             return f"{scores.rows_scored} scores in {len(scores.files)} files"
-        return "an earlier attempt of this run had published the same scores, which stay"
+        return "another attempt of this run had published scores, which stay"
 
     def _score_set(self, scored: Checkpoint) -> ScoreSet:
         """Return what is really in storage, beside what was counted while it was written."""
