@@ -11,6 +11,7 @@ from tidegate_mlops.checkpoints import checkpoint_key
 from tidegate_mlops.completion import RunFacts, completion_event
 from tidegate_mlops.environment import Environment, SecretName
 from tidegate_mlops.errors import (
+    CheckpointLostError,
     InvalidEnvironmentError,
     InvalidManifestError,
     InvalidParametersError,
@@ -349,6 +350,24 @@ def test_an_attempt_that_was_thought_dead_leaves_a_later_ones_scores(world: Worl
         "/_manifest.json",
         "/data/second/part-0.parquet",
     ]
+
+
+def test_scores_that_were_removed_meanwhile_are_not_published(world: World, scoring: dict[str, str]) -> None:
+    """Scores from a checkpoint may be the published ones, which another run of the batch replaces and removes."""
+    output = BlobUrl.parse(scoring["output_url"])
+    first = make_score_set(world.store, output, "first")
+    assert publish(world.store, first, scoring)
+    url = world.upload("june.parquet", b"PAR1")
+    other, late = (world.parameters("scoring", [url], run=run) for run in (2, 3))
+    assert publish(world.store, make_score_set(world.store, output, "second"), other)
+
+    with pytest.raises(CheckpointLostError):
+        publish(world.store, first, late)
+
+    manifest = world.scores_manifest(late)
+    assert manifest is not None
+    assert manifest["run_id"] == other["run_id"]
+    assert all(world.store.facts(BlobUrl.parse(file["url"])) for file in manifest["files"])
 
 
 def test_publishing_from_a_checkpoint_twice_keeps_the_files(world: World, scoring: dict[str, str]) -> None:

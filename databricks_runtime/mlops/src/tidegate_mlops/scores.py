@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from tidegate_mlops.errors import ScoreContractError
+from tidegate_mlops.errors import CheckpointLostError, ScoreContractError
 from tidegate_mlops.manifest import InputManifest
 from tidegate_mlops.parameters import ScoringParameters
 from tidegate_mlops.ports import BlobFacts, BlobStore
@@ -88,7 +88,12 @@ def publish_scores(
     mlflow_run_id: str | None,
     now: datetime,
 ) -> Published:
-    """Make the scores visible, or confirm that this run's are already; raises ScoreContractError if they are wrong."""
+    """Make the scores visible, or confirm that this run's are already.
+
+    Raises:
+        ScoreContractError: They are wrong.
+        CheckpointLostError: They have been removed since they were looked at.
+    """
     discrepancies = score_discrepancies(scores)
     if discrepancies:
         raise ScoreContractError(discrepancies)
@@ -105,6 +110,9 @@ def publish_scores(
         if _stands(store, earlier, scores, parameters):
             _remove_ours(store, scores, earlier)
             return Published(outputs=_outputs(output, present.data), is_ours=False)
+        if not _are_all_there(store, [(file.url, file.etag) for file in (*scores.files, *scores.quarantine_files)]):
+            # They came from a checkpoint, were published before, and whoever published since has removed them.
+            raise CheckpointLostError(f"the scores under {scores.data_folder} were replaced and removed meanwhile")
         if store.replace(place, data, etag=present.etag) is not None:
             _remove_theirs(store, output, scores, earlier)
             return Published(outputs=_outputs(output, data), is_ours=True)
@@ -121,8 +129,12 @@ def _stands(store: BlobStore, earlier: Mapping[str, object], scores: ScoreSet, p
     return (
         earlier.get("run_id") == parameters.run_id
         and (_is_of_a_later_attempt(earlier, parameters) or _agrees(earlier, scores))
-        and all((facts := store.facts(url)) is not None and facts.etag == etag for url, etag in files)
+        and _are_all_there(store, files)
     )
+
+
+def _are_all_there(store: BlobStore, files: Sequence[tuple[BlobUrl, str]]) -> bool:
+    return all((facts := store.facts(url)) is not None and facts.etag == etag for url, etag in files)
 
 
 def _is_of_a_later_attempt(earlier: Mapping[str, object], parameters: ScoringParameters) -> bool:
