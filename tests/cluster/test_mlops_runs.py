@@ -136,6 +136,24 @@ def test_repeating_a_run_leaves_one_identical_set(trained: World, run_all: Any) 
     )
 
 
+def test_scores_of_a_repeated_run_can_be_published_from_the_checkpoint(trained: World, run_all: Any) -> None:
+    """The second attempt removed what it had scored; what goes on from it finds the scores that stayed."""
+    bad = make_flights(10, months=(7,)).assign(month=lambda rows: rows.month.where(rows.index != 0, 13))
+    url = trained.upload("june.parquet", bad)
+    for attempt in (1, 2):
+        run_all(trained, trained.parameters("scoring", [url], attempt=attempt))
+    done = dict.fromkeys(("validation", "feature_engineering", "batch_scoring"), "false")
+    third = trained.parameters("scoring", [url], run=2, **done)
+
+    result = run_all(trained, third)
+
+    assert (result["outputs"]["rows_scored"], result["outputs"]["rows_quarantined"]) == (9, 1)
+    manifest = trained.scores_manifest(third)
+    assert manifest is not None
+    assert manifest["run_id"] == third["run_id"]
+    assert len(scored_rows(trained, manifest)) == 9
+
+
 def test_another_run_of_the_same_batch_takes_over(trained: World, run_all: Any) -> None:
     """Its manifest tells its own lineage, the scores are equal, and the files of the run before are gone."""
     url = trained.upload("june.parquet", make_flights(10))

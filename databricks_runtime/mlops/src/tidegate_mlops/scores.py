@@ -52,10 +52,12 @@ class ScoreSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """The `outputs` object of result and completion event, and whether these are the files of this execution."""
+    """The `outputs` object of result and completion event, and where the files are: in this execution's folders?"""
 
     outputs: Mapping[str, object]
     is_ours: bool
+    data_folder: BlobUrl
+    quarantine_folder: BlobUrl | None
 
 
 def score_discrepancies(scores: ScoreSet) -> list[str]:
@@ -104,18 +106,18 @@ def publish_scores(
         present = store.read(place)
         if present is None:
             if store.create(place, data) is not None:
-                return Published(outputs=_outputs(output, data), is_ours=True)
+                return _published(output, data, is_ours=True)
             continue  # another execution was first; look at what it published
         earlier = json.loads(present.data)
         if _stands(store, earlier, scores, parameters):
             _remove_ours(store, scores, earlier)
-            return Published(outputs=_outputs(output, present.data), is_ours=False)
+            return _published(output, present.data, is_ours=False)
         if not _are_all_there(store, [(file.url, file.etag) for file in (*scores.files, *scores.quarantine_files)]):
             # They came from a checkpoint, were published before, and whoever published since has removed them.
             raise CheckpointLostError(f"the scores under {scores.data_folder} were replaced and removed meanwhile")
         if store.replace(place, data, etag=present.etag) is not None:
             _remove_theirs(store, output, scores, earlier)
-            return Published(outputs=_outputs(output, data), is_ours=True)
+            return _published(output, data, is_ours=True)
     raise ScoreContractError([f"{place} changed {_TRIES} times while it was being published"])
 
 
@@ -129,6 +131,7 @@ def _stands(store: BlobStore, earlier: Mapping[str, object], scores: ScoreSet, p
     return (
         earlier.get("run_id") == parameters.run_id
         and (_is_of_a_later_attempt(earlier, parameters) or _agrees(earlier, scores))
+        and bool(_files(earlier, "files"))
         and _are_all_there(store, files)
     )
 
@@ -214,11 +217,21 @@ def _entry(file: BlobFacts) -> dict[str, object]:
     return {"url": str(file.url), "etag": file.etag, "size_bytes": file.size_bytes}
 
 
-def _outputs(output: BlobUrl, manifest: bytes) -> dict[str, object]:
+def _published(output: BlobUrl, manifest: bytes, *, is_ours: bool) -> Published:
     document = json.loads(manifest)
-    return {
+    outputs = {
         "scores_url": str(output),
         "manifest_url": str(output.child(MANIFEST_NAME)),
         "manifest_sha256": hashlib.sha256(manifest).hexdigest(),
         **{name: document[name] for name in _COUNTS},
     }
+    data, quarantine = (
+        [url.at(url.path.rpartition("/")[0]) for url, _ in _files(document, name)]
+        for name in ("files", "quarantine_files")
+    )
+    return Published(
+        outputs=outputs,
+        is_ours=is_ours,
+        data_folder=data[0],
+        quarantine_folder=quarantine[0] if quarantine else None,
+    )

@@ -131,6 +131,10 @@ class ScoringStages[P: PreparedData, M: Model]:
         self._tell({name: scored.number(name) for name in ("rows_in", "rows_scored", "rows_quarantined")})
         if published.is_ours:
             return f"{scores.rows_scored} scores in {len(scores.files)} files"
+        # Ours are removed; what goes on from the checkpoint of the scores must find those that stay.
+        facts = {name: published.outputs[name] for name in ("rows_in", "rows_scored", "rows_quarantined")}
+        folders = {"data": str(published.data_folder), "quarantine": str(published.quarantine_folder or "")}
+        context.checkpoints.save(Stage.BATCH_SCORING, {**scored.facts, **facts, **folders})
         return "another attempt of this run had published scores, which stay"
 
     def _score_set(self, scored: Checkpoint) -> ScoreSet:
