@@ -268,3 +268,35 @@ def test_log_lines_show_their_fields() -> None:
     record = logging.makeLogRecord({"msg": "stage ended", "levelname": "INFO", "stage": "publish", "token": "t"})
 
     assert NotebookFormatter("%(levelname)s %(message)s").format(record) == "INFO stage ended stage=publish"
+
+
+def test_a_version_whose_registration_was_killed_is_not_taken_for_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unity Catalog has the version before it has the files; one that is still waiting for them stays without them."""
+    import mlflow
+    from mlflow.entities.model_registry import ModelVersion
+
+    from tidegate_mlops.mlflow_registry import MlflowRegistry
+
+    def version_of(number: str, status: str) -> ModelVersion:
+        return ModelVersion(name="a.b.c", version=number, creation_timestamp=0, run_id="run", status=status)
+
+    registered: list[str] = []
+
+    def register(uri: str, name: str, **_: object) -> ModelVersion:
+        registered.append(uri)
+        return version_of("2", "READY")
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tmp_path.as_uri())
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", tmp_path.as_uri())
+    monkeypatch.setattr(mlflow, "register_model", register)
+    registry = MlflowRegistry()
+    versions = [version_of("1", "PENDING_REGISTRATION")]
+    monkeypatch.setattr(registry._client, "search_model_versions", lambda _: versions)
+
+    made = registry.register("models:/m-1", "a.b.c", mlflow_run_id="run", tags={})
+    versions.append(version_of("2", "READY"))
+    again = registry.register("models:/m-1", "a.b.c", mlflow_run_id="run", tags={})
+
+    assert (made.version, again.version, registered) == ("2", "2", ["models:/m-1"])

@@ -14,6 +14,7 @@ __all__ = ["CHAMPION", "MlflowRegistry"]
 
 CHAMPION: Final = "champion"
 _REGISTRATION_S: Final = 120
+_READY: Final = "READY"
 _NOT_FOUND: Final = frozenset({"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"})
 
 
@@ -27,9 +28,10 @@ class MlflowRegistry:
         """Return the version made of exactly this model; registering again returns the same version.
 
         A run logs one model, so the version whose run is ours is ours, however many others train at the same time.
+        One that is not ready may be what a killed run has left, to which no file will ever come.
         """
         for found in self._versions(name):
-            if found.run_id == mlflow_run_id:
+            if found.run_id == mlflow_run_id and found.status == _READY:
                 return RegisteredModel(name=name, version=str(found.version), mlflow_run_id=mlflow_run_id)
         made = mlflow.register_model(model_uri, name, await_registration_for=_REGISTRATION_S, tags=dict(tags))
         return RegisteredModel(name=name, version=str(made.version), mlflow_run_id=mlflow_run_id)
