@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from worlds import NOW, FolderStore, World
@@ -26,7 +27,7 @@ from tidegate_mlops.errors import (
 from tidegate_mlops.gate import decide_promotion
 from tidegate_mlops.manifest import InputFile, InputManifest
 from tidegate_mlops.parameters import ScoringParameters, TrainingParameters, parse_parameters
-from tidegate_mlops.plan import Plan, Stage
+from tidegate_mlops.plan import Plan, Stage, StageOutcome, StageResult
 from tidegate_mlops.scores import Published, ScoreSet, publish_scores, score_discrepancies
 from tidegate_mlops.urls import BlobUrl
 
@@ -194,6 +195,32 @@ def test_a_refused_files_name_too_long_for_an_event_is_counted_only(scoring: dic
     data = event["data"]
     assert isinstance(data, dict)
     assert data["refused"] == {"file_count": 2, "files": [{"url": INPUT, "etag": "0x1", "reason": "bad"}]}
+
+
+@pytest.mark.parametrize("character", ["x", '"', "\x00", "ü", "€", "😀"])
+def test_the_largest_event_stays_under_64_kb(scoring: dict[str, str], character: str) -> None:
+    """Every part as long as it may be, as it is sent: an event that is too large reaches nobody."""
+    bad = [RefusedFile(url=f"{INPUT}{index}", etag="0x1", reason=character * 500) for index in range(500)]
+    reason = reason_of(RunError(character * 5000))
+    facts = RunFacts(
+        databricks_run_id=1,
+        model=None,
+        inputs={"files": [{"url": "x" * 600, "etag": "0x1"}] * 20},
+        outputs=None,
+        stages=[StageResult(name=stage, outcome=StageOutcome.FAILED, duration_s=1e6, reason=reason) for stage in Stage],
+        metrics={},
+        consignment="input/" + character * 1024,
+        replaces="p-20130701T030000Z-000000000001",
+        refused=bad,
+    )
+
+    event = completion_event(as_scoring(scoring), facts, outcome="failed", reason=reason, traceparent="", now=NOW)
+
+    data: Any = event["data"]
+    assert len(json.dumps(event)) < 64 * 1024
+    assert data["reason"][:14] == reason[:14]
+    assert data["refused"]["file_count"] == 500
+    assert data["refused"]["files"]
 
 
 @pytest.mark.parametrize(

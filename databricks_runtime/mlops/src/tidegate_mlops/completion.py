@@ -16,6 +16,8 @@ _SCHEMA: Final = "urn:tidegate:schema:completion-event:1"
 _REFUSED_NAMED: Final = 20  # the schema's limits: an event may have 64 KB in all
 _REFUSED_REASON: Final = 300
 _REFUSED_BYTES: Final = 8000
+_REASON_BYTES: Final = 6000
+_STAGE_REASON_BYTES: Final = 3000
 _MAX_URL: Final = 4096
 
 
@@ -63,7 +65,7 @@ def completion_event(
             "run_id": parameters.run_id,
             "attempt": parameters.attempt,
             "outcome": outcome,
-            "reason": reason,
+            "reason": _shortened(reason, _REASON_BYTES),
             "pipeline": parameters.pipeline,
             "kind": parameters.kind,
             "environment": parameters.environment,
@@ -72,7 +74,9 @@ def completion_event(
             "model": facts.model,
             "inputs": facts.inputs,
             "outputs": facts.outputs,
-            "stages": [stage.to_json() for stage in facts.stages],
+            "stages": [
+                stage.to_json() | {"reason": _shortened(stage.reason, _STAGE_REASON_BYTES)} for stage in facts.stages
+            ],
             "metrics": dict(facts.metrics),
             "consignment": facts.consignment,
             "replaces": facts.replaces,
@@ -93,7 +97,23 @@ def _refused(files: Sequence[RefusedFile]) -> dict[str, object] | None:
     room = _REFUSED_BYTES
     for file in files[:_REFUSED_NAMED]:
         entry = {"url": file.url, "etag": file.etag, "reason": file.reason[:_REFUSED_REASON]}
-        room -= len(json.dumps(entry, ensure_ascii=False).encode(errors="replace"))
+        room -= _size(entry)
         if len(file.url) <= _MAX_URL and room >= 0:
             named.append(entry)
     return {"file_count": len(files), "files": named}
+
+
+def _size(value: object) -> int:
+    """Return how many bytes a value takes as it is sent: a character that is not ASCII is escaped, to 6 or 12."""
+    return len(json.dumps(value))
+
+
+def _shortened(text: str | None, max_bytes: int) -> str | None:
+    """Return the text, cut to so many bytes as it is sent, with an ellipsis as the last."""
+    if text is None or _size(text) <= max_bytes:
+        return text
+    room = max_bytes - _size("…")
+    while _size(text) > room:
+        # A character takes from one byte to twelve, so this ends after a few rounds and cuts little too much.
+        text = text[: -max(1, (_size(text) - room) // 12)]
+    return text + "…"
