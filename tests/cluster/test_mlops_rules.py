@@ -197,6 +197,23 @@ def test_a_refused_files_name_too_long_for_an_event_is_counted_only(scoring: dic
     assert data["refused"] == {"file_count": 2, "files": [{"url": INPUT, "etag": "0x1", "reason": "bad"}]}
 
 
+def test_a_metric_that_is_no_number_does_not_cost_the_event(scoring: dict[str, str]) -> None:
+    """JSON has no NaN: the topic refuses it, or the control plane does."""
+    facts = RunFacts(
+        databricks_run_id=1,
+        model=None,
+        inputs=None,
+        outputs=None,
+        stages=[],
+        metrics={"gate_loss": float("nan"), "gate_champion_loss": float("inf"), "rows_in": 2.0},
+    )
+
+    event = completion_event(as_scoring(scoring), facts, outcome="completed", reason=None, traceparent="", now=NOW)
+
+    data: Any = json.loads(json.dumps(event, allow_nan=False))["data"]
+    assert data["metrics"] == {"rows_in": 2.0}
+
+
 @pytest.mark.parametrize("character", ["x", '"', "\x00", "ü", "€", "😀"])
 def test_the_largest_event_stays_under_64_kb(scoring: dict[str, str], character: str) -> None:
     """Every part as long as it may be, as it is sent: an event that is too large reaches nobody."""

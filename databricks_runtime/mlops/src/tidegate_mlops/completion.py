@@ -1,6 +1,7 @@
 """Builds the event that announces how this attempt ended."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from tidegate_mlops.errors import RefusedFile
 from tidegate_mlops.parameters import Parameters
 from tidegate_mlops.plan import StageResult
 
-__all__ = ["RunFacts", "completion_event", "completion_event_id"]
+__all__ = ["RunFacts", "completion_event", "completion_event_id", "finite"]
 
 _SCHEMA: Final = "urn:tidegate:schema:completion-event:1"
 _REFUSED_NAMED: Final = 20  # the schema's limits: an event may have 64 KB in all
@@ -39,6 +40,11 @@ class RunFacts:
 def completion_event_id(parameters: Parameters, outcome: Literal["completed", "failed"]) -> str:
     """Return the event's id: whoever announces this outcome of this attempt, subscribers see one event."""
     return f"{parameters.run_id}.{parameters.attempt}.{outcome}"
+
+
+def finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the metrics that are numbers to JSON: with a NaN in it, nobody reads the document."""
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
 def completion_event(
@@ -77,7 +83,7 @@ def completion_event(
             "stages": [
                 stage.to_json() | {"reason": _shortened(stage.reason, _STAGE_REASON_BYTES)} for stage in facts.stages
             ],
-            "metrics": dict(facts.metrics),
+            "metrics": finite(facts.metrics),
             "consignment": facts.consignment,
             "replaces": facts.replaces,
             "refused": _refused(facts.refused),

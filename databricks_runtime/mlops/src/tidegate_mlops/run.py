@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from tidegate_mlops.checkpoints import Checkpoints
-from tidegate_mlops.completion import RunFacts, completion_event, completion_event_id
+from tidegate_mlops.completion import RunFacts, completion_event, completion_event_id, finite
 from tidegate_mlops.context import Findings, StageContext
 from tidegate_mlops.environment import Environment
 from tidegate_mlops.errors import InvalidEnvironmentError, RefusedFile, StageOrderError, reason_of, refused_files_of
@@ -170,7 +170,7 @@ class Run[P: PreparedData, M: Model]:
             "model": self._findings.model,
             "inputs": self._manifest.summary(),
             "outputs": self._findings.outputs,
-            "metrics": self._findings.metrics,
+            "metrics": finite(self._findings.metrics),
             "completion_event_id": completion_event_id(self._parameters, "completed"),
         }
         self._end("completed", None)
