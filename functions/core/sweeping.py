@@ -7,7 +7,7 @@ from typing import Final
 from functions.core.pipelines import Pipelines
 from functions.core.reading import parse_utc, to_iso
 
-__all__ = ["Place", "Sweep", "places_of"]
+__all__ = ["Place", "Sweep", "places_of", "places_within"]
 
 _CLOCKS_DIFFER_BY: Final = timedelta(minutes=5)
 _EVERYTHING_EVERY: Final = timedelta(hours=24)  # a rename may keep the time of a file's last change
@@ -26,21 +26,26 @@ class Place:
 
 def places_of(pipelines: Pipelines) -> tuple[Place, ...]:
     """Return the places of all routes, each part of storage once."""
-    found = {
+    found = _places(pipelines)
+    return tuple(place for place in sorted(found, key=str) if not any(_contains(other, place) for other in found))
+
+
+def places_within(outer: Place, pipelines: Pipelines) -> tuple[Place, ...]:
+    """Return the places of routes that lie within another one."""
+    return tuple(place for place in sorted(_places(pipelines), key=str) if _contains(outer, place))
+
+
+def _places(pipelines: Pipelines) -> set[Place]:
+    return {
         Place(container=route.container, prefix=route.prefix)
         for pipeline in pipelines.pipelines
         for route in pipeline.routes
     }
-    return tuple(
-        place
-        for place in sorted(found, key=str)
-        if not any(
-            other.container == place.container
-            and other.prefix != place.prefix
-            and place.prefix.startswith(other.prefix)
-            for other in found
-        )
-    )
+
+
+def _contains(outer: Place, place: Place) -> bool:
+    is_other = outer.container == place.container and outer.prefix != place.prefix
+    return is_other and place.prefix.startswith(outer.prefix)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,15 +82,21 @@ class Sweep:
         if continuation is not None:
             return replace(self, continuation=continuation, looked_at=now)
         is_everything_due = now - self.everything_at >= _EVERYTHING_EVERY
-        # What was too young for this round was changed after the grace period before it began.
-        unseen_from = max(self.since, self.round_began_at - grace - _CLOCKS_DIFFER_BY)
         return replace(
             self,
             continuation=None,
             looked_at=now,
-            looks_from=self.since if is_everything_due else unseen_from,
+            looks_from=self.since if is_everything_due else self._unseen_from(grace),
             everything_at=now if is_everything_due else self.everything_at,
         )
+
+    def is_continued_by(self, outer: "Sweep", grace: timedelta) -> bool:
+        """Return whether the sweep of a place around this one looks up whatever this one has not."""
+        return self.continuation is None and outer.since <= self._unseen_from(grace)
+
+    def _unseen_from(self, grace: timedelta) -> datetime:
+        """What was too young for a round was changed after the grace period before it began."""
+        return max(self.since, self.round_began_at - grace - _CLOCKS_DIFFER_BY)
 
     def begin_again(self, now: datetime) -> "Sweep":
         """Return the sweep at the beginning of its round, because its continuation is lost."""

@@ -6,6 +6,7 @@ were made of it, because their identity is the ETag.
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -13,7 +14,7 @@ from typing import Final
 from functions.core.errors import ContinuationLostError, MlopsError
 from functions.core.ledger import Arrival
 from functions.core.model import ArrivalSource, ArrivalState
-from functions.core.sweeping import Place, Sweep, places_of
+from functions.core.sweeping import Place, Sweep, places_of, places_within
 from functions.ports import StoredBlob
 from functions.services.arrive import arrive_without_event
 from functions.services.plane import ControlPlane
@@ -49,7 +50,8 @@ def sweep(plane: ControlPlane, *, grace: timedelta, bounds: Bounds = _BOUNDS) ->
         sweeps: list[tuple[Place, Sweep]] = []
         for place in places_of(plane.pipelines):
             try:
-                sweeps.append((place, _sweep_of(plane, place, grace)))
+                state = _sweep_of(plane, place, grace)
+                sweeps += [(place, state), *_unfinished_within(plane, place, state, grace)]
             except MlopsError as error:
                 counts[type(error).__name__] += 1
         for place, state in sorted(sweeps, key=lambda item: (item[1].looked_at, str(item[0]))):
@@ -75,6 +77,19 @@ def _sweep_of(plane: ControlPlane, place: Place, grace: timedelta) -> Sweep:
     first = Sweep.first(plane.clock.now(), grace)
     _remember(plane, place, first)
     return first
+
+
+def _unfinished_within(
+    plane: ControlPlane, place: Place, state: Sweep, grace: timedelta
+) -> Iterator[tuple[Place, Sweep]]:
+    """Yield the sweeps of places that a new route has come to contain, until they know nothing that its sweep misses.
+
+    That one begins when it is first taken up: what an event had not announced before is still theirs.
+    """
+    for inner in places_within(place, plane.pipelines):
+        remembered = Sweep.from_bookmark(dict(plane.ledger.bookmark(f"sweep.{inner}")))
+        if remembered is not None and not remembered.is_continued_by(state, grace):
+            yield inner, remembered
 
 
 def _sweep_place(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from functions.core.errors import LedgerUnavailableError, StorageUnavailableError
 from functions.core.model import ArrivalSource, ArrivalState, BlobVersion, JobKey
+from functions.core.pipelines import Pipelines
 from functions.core.pipelines_toml import parse_pipelines
 from functions.core.sweeping import Place, Sweep, places_of
 from functions.services.reconcile import reconcile
@@ -313,7 +314,7 @@ def test_a_large_place_does_not_starve_a_small_one() -> None:
     assert world.arrival(blob).source is ArrivalSource.SWEEP
 
 
-def test_places_within_others_are_looked_through_once() -> None:
+def one_within_another() -> Pipelines:
     text = TWO_PLACES.replace('container = "other"', 'container = "input"').replace(
         'prefix = ""', 'prefix = "flights/"'
     )
@@ -325,11 +326,28 @@ def test_places_within_others_are_looked_through_once() -> None:
         "MAX_ACTIVE": "9",
     }.items():
         text = text.replace(name, value)
-    jobs = [JobKey("training"), JobKey("scoring")]
+    return parse_pipelines(text.encode(), file="p", known_jobs=[JobKey("training"), JobKey("scoring")])
 
-    places = places_of(parse_pipelines(text.encode(), file="p", known_jobs=jobs))
 
-    assert places == (Place(container="input", prefix="flights/"),)
+def test_places_within_others_are_looked_through_once() -> None:
+    assert places_of(one_within_another()) == (Place(container="input", prefix="flights/"),)
+
+
+def test_a_wider_route_loses_no_file_that_the_narrower_one_had_still_to_find() -> None:
+    """Its place is new, and what came before it is past for it; the sweep of the place within goes on until then."""
+    world = seen_world()
+    (lost,) = lose(world, "a.parquet")
+    world.clock.advance(timedelta(hours=1))
+    world.pipelines = one_within_another()
+    world.plane = world.make_plane()
+
+    rounds = [swept(world)["rounds"]]
+    assert world.arrival(lost).source is ArrivalSource.SWEEP
+    for _ in range(2):
+        world.clock.advance(timedelta(hours=1))
+        rounds.append(swept(world)["rounds"])
+
+    assert rounds == [2, 2, 1]
 
 
 class _StorageIsAway(Faults):
