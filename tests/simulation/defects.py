@@ -336,7 +336,8 @@ def _leave_the_index_of_open_runs() -> list[Break]:
 
     def unopened(original: Callable[..., object]) -> object:
         def insert(self: TableLedger, run: Run) -> object:
-            with mock.patch.object(self._open, "insert", return_value=None):
+            unwritten = mock.patch.multiple(self._open, insert=lambda *_: None, put=lambda *_: "")
+            with unwritten:
                 return original(self, run)
 
         return insert
