@@ -107,9 +107,10 @@ def _slots(plane: ControlPlane, pipeline: PipelineKey, schedule: Schedule, now: 
     if last is None:
         return (current,)  # the first ever
     if last >= current:
-        # A repeat, which finds its run. Long ago, it is a timer that is too early for the next one: this one was dealt
-        # with, and it may never have had a run, or one that the ledger has forgotten.
-        return (current,) if now - current <= _LATE else ()
+        # A repeat, which finds its run, or a person's doing. A timer that is early means the next slot: this one was
+        # dealt with, and it may never have had a run, or one that the ledger has forgotten.
+        is_early = now - current > _LATE and timetable.earliest(now + _EARLY, now + _LATE, limit=1)
+        return () if is_early else (current,)
     match schedule.missed:
         case MissedSlots.LATEST:
             return (current,)

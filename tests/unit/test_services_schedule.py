@@ -97,6 +97,15 @@ def test_a_timer_that_is_early_does_not_start_the_slot_before() -> None:
     assert slots_run(world) == ["04-01 03:00"]
 
 
+def test_a_slot_of_before_the_schedule_was_first_seen_is_run_if_a_person_fires_its_timer() -> None:
+    world = make_world(make_pipelines("0 0 3 1 * *"), "2026-03-15T12:00:00")
+    reconcile(world.plane)
+
+    fire(world)
+
+    assert slots_run(world) == ["03-01 03:00"]
+
+
 def test_a_timer_that_is_early_does_not_repeat_a_slot_whose_run_is_forgotten() -> None:
     """R05: retention takes the run of a quarter before the next one is due; its slot stays dealt with."""
     world = make_world(make_pipelines("0 0 3 1 */3 *"), "2026-04-01T03:00:00")
