@@ -1,16 +1,17 @@
 """Remembers which pipelines there were, and finds those that are gone while arrivals are still held for them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from functions.core.ledger import Arrival
 from functions.core.model import ArrivalState, PipelineKey
 from functions.core.reading import to_iso
 from functions.ports import HeldArrival, RunLedger
 from functions.services.plane import ControlPlane
 
-__all__ = ["LeftBehind", "find_left_behind", "pipelines_that_were", "remember_pipelines"]
+__all__ = ["LeftBehind", "find_left_behind", "forget_what_went_on", "pipelines_that_were", "remember_pipelines"]
 
 _BOOKMARK: Final = "pipelines"
 _COUNTED: Final = 100
@@ -44,25 +45,35 @@ def remember_pipelines(plane: ControlPlane) -> None:
 def find_left_behind(plane: ControlPlane) -> tuple[LeftBehind, ...]:
     """Return what is held for pipelines that are not configured any more; reads a bounded part of their indexes."""
     found: list[LeftBehind] = []
-    for pipeline in sorted(pipelines_that_were(plane.ledger) - set(plane.pipelines.by_key)):
-        held = _still_held(plane, plane.ledger.held_arrivals(pipeline, limit=_COUNTED))
-        if held:
-            oldest = min(item.entry.value.event_time for item in held)
-            found.append(LeftBehind(pipeline=pipeline, count=len(held), oldest=oldest))
+    for pipeline, indexed in _indexed(plane):
+        alive = [item.entry.value.event_time for item, is_held in indexed if is_held]
+        if alive:
+            found.append(LeftBehind(pipeline=pipeline, count=len(alive), oldest=min(alive)))
     return tuple(found)
 
 
-def _still_held(plane: ControlPlane, held: Sequence[HeldArrival]) -> list[HeldArrival]:
-    """Return what has not gone on since, and remove the index rows of what has: no look at the pipeline will."""
-    entries = plane.ledger.get_arrivals([item.entry.value.blob for item in held])
-    known = {item.key: entry.value for item, entry in zip(held, entries, strict=True) if entry is not None}
-    alive = {
-        key
-        for key, arrival in known.items()
-        if arrival.state in {ArrivalState.HELD, ArrivalState.ASSIGNED} and arrival.pipeline == held[0].pipeline
-    }
-    plane.ledger.forget_held([item for item in held if item.key not in alive])
-    return [item for item in held if item.key in alive]
+def forget_what_went_on(plane: ControlPlane) -> None:
+    """Remove the index rows that a crash has left of arrivals that went on: no look at their pipeline will."""
+    for _, indexed in _indexed(plane):
+        plane.ledger.forget_held([item for item, is_held in indexed if not is_held])
+
+
+def _indexed(plane: ControlPlane) -> Iterator[tuple[PipelineKey, list[tuple[HeldArrival, bool]]]]:
+    """Yield a part of the index of each pipeline that is gone, and whether each arrival in it is held for it still."""
+    for pipeline in sorted(pipelines_that_were(plane.ledger) - set(plane.pipelines.by_key)):
+        held = plane.ledger.held_arrivals(pipeline, limit=_COUNTED)
+        entries = plane.ledger.get_arrivals([item.entry.value.blob for item in held])
+        yield (
+            pipeline,
+            [
+                (item, entry is not None and _is_held(entry.value, pipeline))
+                for item, entry in zip(held, entries, strict=True)
+            ],
+        )
+
+
+def _is_held(arrival: Arrival, pipeline: PipelineKey) -> bool:
+    return arrival.pipeline == pipeline and arrival.state in {ArrivalState.HELD, ArrivalState.ASSIGNED}
 
 
 def pipelines_that_were(ledger: RunLedger) -> set[PipelineKey]:

@@ -13,7 +13,7 @@ from functions.core.tokens import pipeline_of_run
 from functions.ports import Entry, OpenRun
 from functions.services.backfill_steps import go_on_with_backfills
 from functions.services.closing import close_pipeline_batch
-from functions.services.left_behind import find_left_behind, remember_pipelines
+from functions.services.left_behind import find_left_behind, forget_what_went_on, remember_pipelines
 from functions.services.plane import ControlPlane, Wait
 from functions.services.schedule import catch_up
 from functions.services.stalling import announce_if_stalled, stalled_after_minutes
@@ -93,6 +93,7 @@ def _find_left_behind(plane: ControlPlane, found: Reconciled) -> None:
     """Count what is held for pipelines that are not configured any more; it is kept, and health says so too."""
     try:
         remember_pipelines(plane)
+        forget_what_went_on(plane)
         for left in find_left_behind(plane):
             found[f"held for {left.pipeline!r}, which is not configured"] += left.count
     except MlopsError as error:

@@ -10,7 +10,18 @@ from functions.services.reconcile import reconcile
 from tests.support.control_plane import World
 from tests.support.in_memory import Faults
 
-__all__ = ["CrashAt", "FailAt", "LookBetween", "ProcessDiedError", "settle", "survive", "walk_faults", "work"]
+__all__ = [
+    "CrashAt",
+    "DieAt",
+    "FailAt",
+    "LookBetween",
+    "LoseRunWrite",
+    "ProcessDiedError",
+    "settle",
+    "survive",
+    "walk_faults",
+    "work",
+]
 
 
 class ProcessDiedError(BaseException):
@@ -33,6 +44,40 @@ READS = (
     ".latest_repair",
     ".list",
 )
+
+
+@dataclass
+class DieAt(Faults):
+    """Kills the process once, before or after a call of this name."""
+
+    call: str
+    is_after: bool = False
+    is_armed: bool = True
+
+    def before(self, call: str) -> None:
+        """Die, if that is when."""
+        self._strike(call, is_after=False)
+
+    def after(self, call: str) -> None:
+        """Die, if that is when."""
+        self._strike(call, is_after=True)
+
+    def _strike(self, call: str, *, is_after: bool) -> None:
+        if self.is_armed and call == self.call and is_after == self.is_after:
+            self.is_armed = False
+            raise ProcessDiedError(call)
+
+
+class LoseRunWrite(Faults):
+    """Loses the next write of a run's row, once it is armed: what is written before that stands alone."""
+
+    is_armed = False
+
+    def before(self, call: str) -> None:
+        """Lose it."""
+        if self.is_armed and call.startswith("tables.runs.") and not call.endswith(READS):
+            self.is_armed = False
+            raise LedgerUnavailableError(call, "scripted")
 
 
 class LookBetween(Faults):

@@ -8,7 +8,7 @@ import pytest
 
 from functions.core.access import Actor
 from functions.core.backfills import Backfill, BackfillState, Counts
-from functions.core.errors import IllegalTransitionError, InvalidRequestError, LedgerUnavailableError
+from functions.core.errors import IllegalTransitionError, InvalidRequestError
 from functions.core.model import ArrivalSource, ArrivalState, Outcome, RunState
 from functions.core.work import WorkItem, WorkKind
 from functions.services import backfill_steps
@@ -16,7 +16,16 @@ from functions.services.backfill import list_backfills, request_backfill, show_b
 from functions.services.dispatch import dispatch
 from functions.services.reconcile import reconcile
 from tests.support.control_plane import SCORING, World, make_blob, make_pipelines
-from tests.support.fault_walk import CrashAt, FailAt, ProcessDiedError, settle, survive, walk_faults
+from tests.support.fault_walk import (
+    CrashAt,
+    DieAt,
+    FailAt,
+    LoseRunWrite,
+    ProcessDiedError,
+    settle,
+    survive,
+    walk_faults,
+)
 from tests.support.in_memory import Faults
 
 ANN = Actor(name="ann@contoso.com")
@@ -279,26 +288,14 @@ def test_a_fault_anywhere_in_a_backfill_converges(
     assert points > 20
 
 
-class DiesBeforeTheEnd(Faults):
-    """The next write of a run does not come about, once."""
-
-    def __init__(self) -> None:
-        self.is_armed = False
-
-    def before(self, call: str) -> None:
-        if self.is_armed and call.startswith("tables.runs.") and "get" not in call:
-            self.is_armed = False
-            raise LedgerUnavailableError(call, "scripted")
-
-
 def test_what_failed_is_not_taken_again_before_its_run_has_ended() -> None:
     """I2: its run may still be judged anew, while another one would have the file."""
-    death = DiesBeforeTheEnd()
-    world = World(faults=death)
+    loss = LoseRunWrite()
+    world = World(faults=loss)
     put(world, "a.parquet")
     world.deliver(make_blob("a.parquet"))
     world.end_databricks_run(world.databricks_runs()[0].id, "TERMINATED", "FAILED", "RUN_EXECUTION_ERROR")
-    death.is_armed = True
+    loss.is_armed = True
     reconcile(world.plane)
     assert world.arrival(make_blob("a.parquet")).state is ArrivalState.FAILED
 
@@ -314,20 +311,9 @@ def test_what_failed_is_not_taken_again_before_its_run_has_ended() -> None:
     assert (done.state, done.counts) == (BackfillState.DONE, Counts(known=1))
 
 
-class DiesWithHalfAnArrival(Faults):
-    """The process dies between an arrival's own row and its row in the index, once."""
-
-    is_armed = True
-
-    def after(self, call: str) -> None:
-        if self.is_armed and call == "tables.arrivals.insert":
-            self.is_armed = False
-            raise ProcessDiedError(call)
-
-
 def test_a_file_that_was_half_recorded_when_its_backfill_was_stopped_goes_on() -> None:
     """No event repeats it, and nobody takes a stopped backfill further."""
-    world = World(faults=DiesWithHalfAnArrival())
+    world = World(faults=DieAt("tables.arrivals.insert", is_after=True))
     put(world, "a.parquet")
     ask(world, yes=True)
     with pytest.raises(ProcessDiedError):

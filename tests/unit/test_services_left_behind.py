@@ -14,8 +14,7 @@ from functions.services.health import check_health
 from functions.services.reconcile import reconcile
 from functions.services.replay import replay
 from tests.support.control_plane import SCORING, World, make_blob, make_pipelines
-from tests.support.fault_walk import CrashAt, FailAt, ProcessDiedError, survive, walk_faults, work
-from tests.support.in_memory import Faults
+from tests.support.fault_walk import CrashAt, DieAt, FailAt, ProcessDiedError, survive, walk_faults, work
 
 OTHER = PipelineKey("flight_scoring_renamed")
 WINDOW = make_pipelines(quiet=30, max_wait=60)
@@ -160,16 +159,7 @@ def test_a_move_that_a_rival_was_faster_than_is_refused() -> None:
 
 def test_what_went_on_before_its_pipeline_was_gone_is_not_said_to_be_held() -> None:
     """A crash left its index row, which only a look at the pipeline would remove."""
-
-    class DiesBeforeForgetting(Faults):
-        is_armed = True
-
-        def before(self, call: str) -> None:
-            if self.is_armed and call == "tables.pending.delete":
-                self.is_armed = False
-                raise ProcessDiedError(call)
-
-    world = World(pipelines=WINDOW, faults=DiesBeforeForgetting())
+    world = World(pipelines=WINDOW, faults=DieAt("tables.pending.delete"))
     reconcile(world.plane)
     world.deliver(make_blob("a.parquet"))
     world.clock.advance(timedelta(minutes=2))
@@ -183,14 +173,26 @@ def test_what_went_on_before_its_pipeline_was_gone_is_not_said_to_be_held() -> N
 
     assert world.arrival(make_blob("a.parquet")).state is ArrivalState.SCORED
     assert SAID not in found
+    assert not world.tables.rows["pending"]
 
 
-class DiesBeforeTheRun(Faults):
-    """The process dies between a batch's manifest and its run."""
+def test_who_asks_for_health_sees_the_same_and_removes_nothing() -> None:
+    world = World(pipelines=WINDOW, faults=DieAt("tables.pending.delete"))
+    reconcile(world.plane)
+    world.deliver(make_blob("a.parquet"))
+    world.clock.advance(timedelta(minutes=2))
+    with pytest.raises(ProcessDiedError):
+        world.work()
+    configure(world, without_scoring())
+    world.finish(world.databricks_runs()[0])
+    world.clock.advance(timedelta(seconds=30))  # the confirmation is asked for a little later
+    world.work()
+    assert world.arrival(make_blob("a.parquet")).state is ArrivalState.SCORED
 
-    def after(self, call: str) -> None:
-        if call == "manifests.write":
-            raise ProcessDiedError(call)
+    health = check_health(world.plane)
+
+    assert health.left_behind == ()
+    assert len(world.tables.rows["pending"]) == 1
 
 
 def test_a_batch_that_was_being_written_when_its_pipeline_was_removed_says_what_helps() -> None:
@@ -199,10 +201,9 @@ def test_a_batch_that_was_being_written_when_its_pipeline_was_removed_says_what_
     world.deliver(make_blob("a.parquet"))
     reconcile(world.plane)
     world.clock.advance(timedelta(minutes=2))
-    world.manifests.calls.faults = DiesBeforeTheRun()
+    world.manifests.calls.faults = DieAt("manifests.write", is_after=True)
     with pytest.raises(ProcessDiedError):
         world.work()
-    world.manifests.calls.faults = Faults()
     configure(world, renamed())
     arrival = world.arrival(make_blob("a.parquet"))
     body = json.dumps({"arrival": arrival.id}).encode()

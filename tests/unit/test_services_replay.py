@@ -12,7 +12,6 @@ from functions.core.errors import (
     IllegalTransitionError,
     InvalidRequestError,
     LedgerConflictError,
-    LedgerUnavailableError,
     NotFoundError,
     PublicationError,
     UnknownRunError,
@@ -29,7 +28,7 @@ from functions.services.replay import replay
 from functions.services.retry import retry_run
 from functions.services.submission import advance_run
 from tests.support.control_plane import SCORING, World, blob_message, make_blob, make_pipelines
-from tests.support.fault_walk import CrashAt, ProcessDiedError
+from tests.support.fault_walk import CrashAt, LoseRunWrite, ProcessDiedError
 from tests.support.in_memory import Faults
 
 ANN = Actor(name="ann@contoso.com")
@@ -368,29 +367,17 @@ def test_a_replay_while_the_topic_has_not_the_end_yet_goes_again_all_the_same() 
     assert [event.id for event in world.publisher.published] == [f"{run.id}.1.failed"]
 
 
-class DiesBeforeTheEnd(Faults):
-    """The next write of a run does not come about, once."""
-
-    def __init__(self) -> None:
-        self.is_armed = False
-
-    def before(self, call: str) -> None:
-        if self.is_armed and call.startswith("tables.runs.") and "get" not in call:
-            self.is_armed = False
-            raise LedgerUnavailableError(call, "scripted")
-
-
 def test_an_arrival_whose_run_has_not_ended_yet_is_not_held_again() -> None:
     """Found by the simulation: its run could still be judged anew, while another one had the file."""
-    death = DiesBeforeTheEnd()
-    world = World(faults=death, pipelines=make_pipelines(quiet=30, max_wait=60))
+    loss = LoseRunWrite()
+    world = World(faults=loss, pipelines=make_pipelines(quiet=30, max_wait=60))
     files = [make_blob(name) for name in ("a.parquet", "b.parquet")]
     for blob in files:
         world.deliver(blob)
     world.clock.advance(timedelta(minutes=2))
     world.work()
     world.end_databricks_run(world.databricks_runs()[0].id, "TERMINATED", "FAILED", "RUN_EXECUTION_ERROR")
-    death.is_armed = True
+    loss.is_armed = True
     reconcile(world.plane)
     assert (world.runs()[0].state, world.arrival(files[0]).state) == (RunState.SUBMITTED, ArrivalState.FAILED)
 
