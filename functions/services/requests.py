@@ -6,7 +6,7 @@ from hashlib import sha256
 from typing import assert_never
 
 from functions.core.access import Actor
-from functions.core.decided import Decision, Hold, Skip, StartRun
+from functions.core.decided import Hold, Skip, StartRun
 from functions.core.decisions import decide
 from functions.core.errors import InvalidRequestError, Problem
 from functions.core.explain import explain
@@ -45,13 +45,13 @@ def request_run(
                 queue_run(plane, existing.value)
             span.set(outcome=f"run {existing.value.id}")
             return existing.value
-        decision = _decide(plane, event)
+        situation = situation_of(plane, plane.pipelines.get(event.pipeline))
+        decision = decide(event, plane.pipelines, situation)
         match decision:
             case Skip():
                 span.set(outcome=str(decision))
                 return decision
             case StartRun():
-                situation = situation_of(plane, plane.pipelines.get(event.pipeline))
                 written = write_decided_run(plane, decision, situation, actor=actor)
                 result = written if isinstance(written, Skip) else written.value
                 span.set(outcome=str(result) if isinstance(result, Skip) else f"run {result.id}")
@@ -65,8 +65,8 @@ def request_run(
 def explain_request(plane: ControlPlane, body: bytes, *, idempotency_key: str) -> dict[str, object]:
     """Return what the request would start and why, starting and remembering nothing."""
     event = _parse(plane, body, plane.clock.now(), idempotency_key=idempotency_key, traceparent=None)
-    decision = _decide(plane, event)
     situation = situation_of(plane, plane.pipelines.get(event.pipeline))
+    decision = decide(event, plane.pipelines, situation)
     frozen = None
     if isinstance(decision, StartRun):
         frozen = freeze(decision, find_files(plane, decision), situation, now=plane.clock.now())
@@ -104,10 +104,6 @@ def _parse(
         requested_at=requested_at,
         traceparent=traceparent,
     )
-
-
-def _decide(plane: ControlPlane, event: RunRequested) -> Decision:
-    return decide(event, plane.pipelines, situation_of(plane, plane.pipelines.get(event.pipeline)))
 
 
 def _fingerprint(event: RunRequested) -> str:
