@@ -95,7 +95,7 @@ class Sweep:
         return self.continuation is None and outer.since <= self._unseen_from(grace)
 
     def _unseen_from(self, grace: timedelta) -> datetime:
-        """What was too young for a round was changed after the grace period before it began."""
+        """Return since when blobs were changed that the round has not looked up: they were too young for it."""
         return max(self.since, self.round_began_at - grace - _CLOCKS_DIFFER_BY)
 
     def begin_again(self, now: datetime) -> "Sweep":

@@ -157,10 +157,8 @@ def _end(
         return Done(what="another worker has seen to its end")
     if entry.value.outcome is None and _facts(entry.value) != judged:
         return Wait(why="it has moved on since it was looked at", seconds=_JUDGE_AGAIN_S)
-    told = (
-        event if entry.value.outcome is None else entry.value.completion or event
-    )  # a rival's end is the one that counts
-    release_owed = mark_arrivals(plane, entry.value, told, manifest)
+    told = entry.value.completion if entry.value.outcome is not None else None  # a rival's end is the one that counts
+    release_owed = mark_arrivals(plane, entry.value, told or event, manifest)
 
     def end(run: Run) -> Run:
         if run.outcome is None and _facts(run) != judged:
