@@ -70,19 +70,10 @@ def measure(console: Console, arrivals: int) -> Sequence[Figure]:
         idle = _idle(cloud, console, workers=1)
         naive_rate, naive_runs = _naive(cloud, console, workers=1)
         storm = _ours(cloud, console, arrivals=arrivals, pipelines=1, workers=1)
-    detail = f"{storm.rate:.0f} deliveries/s"
     return [
         *_ratios(name, storm, naive_rate, naive_runs, bare),
         _to_idle(name, storm, idle),
-        Figure(
-            measurement=name,
-            name="arrivals that have their run",
-            value=storm.accounted,
-            unit="of all",
-            goal=1.0,
-            goal_is="at least",
-            detail=detail,
-        ),
+        _accounted(name, storm, detail=f"{storm.rate:.0f} deliveries/s"),
         Figure(
             measurement=name,
             name="deliveries counted",
@@ -117,14 +108,7 @@ def measure_many_pipelines(console: Console, arrivals: int) -> Sequence[Figure]:
         Figure(
             measurement=name, name="runs, ours to naive", value=storm.runs / (naive_runs * storm.deliveries), unit="x"
         ),
-        Figure(
-            measurement=name,
-            name="arrivals that have their run",
-            value=storm.accounted,
-            unit="of all",
-            goal=1.0,
-            goal_is="at least",
-        ),
+        _accounted(name, storm),
         Figure(measurement=name, name="last delivery to last submission", value=storm.settle_s, unit="s"),
     ]
 
@@ -146,14 +130,7 @@ def measure_429(console: Console, arrivals: int) -> Sequence[Figure]:
             goal_is="at least",
             detail=detail,
         ),
-        Figure(
-            measurement=name,
-            name="arrivals that have their run",
-            value=refused.accounted,
-            unit="of all",
-            goal=1.0,
-            goal_is="at least",
-        ),
+        _accounted(name, refused),
         Figure(
             measurement=name,
             name="last delivery to last submission",
@@ -194,6 +171,19 @@ def _ratios(name: str, storm: _Storm, naive_rate: float, naive_runs: float, bare
             detail=f"{storm.rate:.0f}/s to {bare:.0f}/s",
         ),
     ]
+
+
+def _accounted(name: str, storm: _Storm, *, detail: str = "") -> Figure:
+    """Return how many of the arrivals have their run."""
+    return Figure(
+        measurement=name,
+        name="arrivals that have their run",
+        value=storm.accounted,
+        unit="of all",
+        goal=1.0,
+        goal_is="at least",
+        detail=detail,
+    )
 
 
 def _to_idle(name: str, storm: _Storm, idle: float) -> Figure:
