@@ -40,6 +40,7 @@ __all__ = [
     "LayoutStatus",
     "ManifestStore",
     "ModelRegistry",
+    "NotedSlot",
     "OpenRun",
     "OperationLog",
     "Quarantine",
@@ -105,6 +106,14 @@ class ClaimedRequest:
     requested_at: datetime
     fingerprint: str  # sha256 of what was asked for; another one under the same key is refused
     run_id: RunId | None = None  # of the run that it asks for; None in a row of an earlier release
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotedSlot:
+    """The last slot of a schedule that was dealt with, and the timetable that named it."""
+
+    slot: datetime
+    timetable: str  # "" in a row of an earlier release
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,11 +301,11 @@ class RunLedger(Protocol):
         """Return the request that was first made under this id."""
         ...
 
-    def last_slot(self, pipeline: PipelineKey, schedule: str) -> datetime | None:
+    def last_slot(self, pipeline: PipelineKey, schedule: str) -> NotedSlot | None:
         """Return the last slot of a schedule that was dealt with, or None before the first."""
         ...
 
-    def note_slot(self, pipeline: PipelineKey, schedule: str, slot: datetime, note: str) -> None:
+    def note_slot(self, pipeline: PipelineKey, schedule: str, noted: NotedSlot, note: str) -> None:
         """Remember that this slot and those before it were dealt with, and how; an earlier slot changes nothing."""
         ...
 

@@ -6,6 +6,7 @@ too many, never one too few, and readers of an index know that.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Final
@@ -25,7 +26,7 @@ from functions.core.rows import Row
 from functions.core.tokens import partition_of_run
 from functions.core.turnstile import Turnstile
 from functions.core.turnstile_rows import turnstile_from_row, turnstile_to_row
-from functions.ports import ClaimedRequest, Entry, OpenRun, QuarantinedMessage
+from functions.ports import ClaimedRequest, Entry, NotedSlot, OpenRun, QuarantinedMessage
 
 __all__ = ["TableLedger"]
 
@@ -185,21 +186,21 @@ class TableLedger(ArrivalTables, ArrivalMarks):
             run_id=None if first.values.get("run_id") is None else RunId(str(first.values["run_id"])),
         )
 
-    def last_slot(self, pipeline: PipelineKey, schedule: str) -> datetime | None:
+    def last_slot(self, pipeline: PipelineKey, schedule: str) -> NotedSlot | None:
         """Return the last slot of a schedule that was dealt with, or None before the first."""
         row = self._marks.get("slot", f"{pipeline}.{schedule}")
-        return None if row is None else _instant(row, "slot")
+        return None if row is None else _noted_slot(row)
 
-    def note_slot(self, pipeline: PipelineKey, schedule: str, slot: datetime, note: str) -> None:
+    def note_slot(self, pipeline: PipelineKey, schedule: str, noted: NotedSlot, note: str) -> None:
         """Remember that this slot and those before it were dealt with, and how."""
-        key, values = f"{pipeline}.{schedule}", Row({"slot": to_iso(slot), "note": note[:_MAX_REASON]})
+        key, values = f"{pipeline}.{schedule}", _slot_row(noted, note)
         row = self._marks.get("slot", key)
         if row is None:
             is_noted = self._marks.insert("slot", key, values) is not None
         else:
-            is_noted = (
-                _instant(row, "slot") >= slot or self._marks.replace("slot", key, values, row.version) is not None
-            )
+            before = _noted_slot(row)
+            is_there = before.slot > noted.slot or before == noted
+            is_noted = is_there or self._marks.replace("slot", key, values, row.version) is not None
         if not is_noted:
             raise LedgerConflictError(f"noting a slot of {pipeline!r}", "another instance notes one too")
 
@@ -224,8 +225,8 @@ class TableLedger(ArrivalTables, ArrivalMarks):
     def take_back_slot(self, pipeline: PipelineKey, schedule: str, noted: datetime, slot: datetime, note: str) -> None:
         """Remember `slot` instead of the later one that a wrong clock noted."""
         key, row = f"{pipeline}.{schedule}", self._marks.get("slot", f"{pipeline}.{schedule}")
-        if row is not None and _instant(row, "slot") == noted:
-            self._marks.replace("slot", key, Row({"slot": to_iso(slot), "note": note[:_MAX_REASON]}), row.version)
+        if row is not None and (before := _noted_slot(row)).slot == noted:
+            self._marks.replace("slot", key, _slot_row(replace(before, slot=slot), note), row.version)
 
     def record_quarantined(self, message: QuarantinedMessage) -> None:
         """Keep where a message went that could not be understood."""
@@ -288,6 +289,14 @@ def _instant(row: StoredRow, name: str) -> datetime:
     if instant is None:
         raise InvalidDocumentError([Problem(f"{row.partition}/{row.key}.{name}", "no time", "an ISO 8601 time")])
     return instant
+
+
+def _noted_slot(row: StoredRow) -> NotedSlot:
+    return NotedSlot(slot=_instant(row, "slot"), timetable=str(row.values.get("timetable", "")))
+
+
+def _slot_row(noted: NotedSlot, note: str) -> Row:
+    return {"slot": to_iso(noted.slot), "timetable": noted.timetable, "note": note[:_MAX_REASON]}
 
 
 def _open_row(run: Run, *, at: datetime) -> Row:

@@ -35,6 +35,11 @@ class Timetable:
     cron: Cron
     zone: ZoneInfo
 
+    @property
+    def text(self) -> str:
+        """What tells it from every other timetable."""
+        return f"{' '.join(self.cron.expression.split())} {self.zone.key}"
+
     def last_until(self, instant: datetime) -> datetime | None:
         """Return the last slot not later than `instant`, or None if there is none within forty years."""
         require_utc(instant, "instant")

@@ -1,6 +1,6 @@
 """Starts the runs that a schedule's slots ask for, each slot at most once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -11,7 +11,7 @@ from functions.core.model import PipelineKey, SlotDue
 from functions.core.pipelines import MissedSlots, Schedule
 from functions.core.reading import to_iso
 from functions.core.reasons import HoldReason
-from functions.ports import Entry
+from functions.ports import Entry, NotedSlot
 from functions.services.decided_runs import write_decided_run
 from functions.services.plane import ControlPlane
 from functions.services.situations import situation_of
@@ -54,14 +54,15 @@ def fire_schedule(plane: ControlPlane, pipeline_key: PipelineKey, name: str) -> 
     ]
     if outcomes:
         # After the runs: a crash before this line deals with the same slots again, which are the same runs.
-        _note(plane, pipeline_key, name, outcomes[-1])
+        _note(plane, pipeline_key, schedule, outcomes[-1])
     return outcomes
 
 
 def catch_up(plane: ControlPlane, pipeline: PipelineKey, schedule: Schedule) -> str:
     """Deal with slots that came due while no timer could fire, or whose firing failed.
 
-    The first look at a schedule only remembers where it stands: deploying a schedule does not run its past.
+    The first look at a schedule only remembers where it stands: deploying a schedule does not run its past, and
+    deploying another timetable for it does not run what that would have named before.
     """
     now = plane.clock.now()
     current = schedule.timetable.last_until(now)
@@ -69,9 +70,14 @@ def catch_up(plane: ControlPlane, pipeline: PipelineKey, schedule: Schedule) -> 
         return "slot: none yet"
     last = _last_slot(plane, pipeline, schedule, now)
     if last is None:
-        _note(plane, pipeline, schedule.name, SlotOutcome(slot=current, what="came before the schedule was first seen"))
+        _note(plane, pipeline, schedule, SlotOutcome(slot=current, what="came before the schedule was first seen"))
         return "slot: first seen"
-    if last >= current or (schedule.has_timer and now - current < _TIMER_IS_AT_IT):
+    if schedule.has_timer and now - current < _TIMER_IS_AT_IT:
+        return "slot: none due"
+    if _is_of_another_timetable(last, schedule):
+        _note(plane, pipeline, schedule, SlotOutcome(slot=max(last.slot, current), what="the timetable changed"))
+        return "slot: timetable changed"
+    if last.slot >= current:
         return "slot: none due"
     fire_schedule(plane, pipeline, schedule.name)
     return "slot: caught up" if not _is_paused(plane, pipeline) else "slot: paused"
@@ -94,7 +100,7 @@ def _leave_for_later(
         return []
     if plane.ledger.last_slot(pipeline, schedule.name) is None:
         before = SlotOutcome(slot=current - timedelta(seconds=1), what="the schedule was first seen while paused")
-        _note(plane, pipeline, schedule.name, before)
+        _note(plane, pipeline, schedule, before)
     return [SlotOutcome(slot=current, what=HoldReason.PAUSED.sentence)]
 
 
@@ -104,9 +110,9 @@ def _slots(plane: ControlPlane, pipeline: PipelineKey, schedule: Schedule, now: 
     if current is None:
         return ()
     last = _last_slot(plane, pipeline, schedule, now)
-    if last is None:
-        return (current,)  # the first ever
-    if last >= current:
+    if last is None or (last.slot < current and _is_of_another_timetable(last, schedule)):
+        return (current,)  # the first ever, or the first of this timetable
+    if last.slot >= current:
         # A repeat, which finds its run, or a person's doing. A timer that is early means the next slot: this one was
         # dealt with, and it may never have had a run, or one that the ledger has forgotten.
         is_early = now - current > _LATE and timetable.earliest(now + _EARLY, now + _LATE, limit=1)
@@ -115,12 +121,17 @@ def _slots(plane: ControlPlane, pipeline: PipelineKey, schedule: Schedule, now: 
         case MissedSlots.LATEST:
             return (current,)
         case MissedSlots.RUN:  # in their order, and none is left out: what is too much for now comes next
-            return timetable.earliest(last, current, limit=_MOST_MISSED)
+            return timetable.earliest(last.slot, current, limit=_MOST_MISSED)
         case MissedSlots.SKIP:
-            return timetable.latest(last, current, limit=_MOST_MISSED)
+            return timetable.latest(last.slot, current, limit=_MOST_MISSED)
 
 
-def _last_slot(plane: ControlPlane, pipeline: PipelineKey, schedule: Schedule, now: datetime) -> datetime | None:
+def _is_of_another_timetable(last: NotedSlot, schedule: Schedule) -> bool:
+    """Return whether the schedule's fields or zone changed since; releases before did not note them."""
+    return last.timetable not in {"", schedule.timetable.text}
+
+
+def _last_slot(plane: ControlPlane, pipeline: PipelineKey, schedule: Schedule, now: datetime) -> NotedSlot | None:
     """Return the last slot that was dealt with; one from the future is a wrong clock's, and is taken back.
 
     A clock that leaps ahead deals with slots that are yet to come. Left alone, its note would silence the schedule
@@ -128,20 +139,22 @@ def _last_slot(plane: ControlPlane, pipeline: PipelineKey, schedule: Schedule, n
     """
     last = plane.ledger.last_slot(pipeline, schedule.name)
     current = schedule.timetable.last_until(now)
-    if last is None or current is None or last <= now + _CLOCKS_DIFFER:
+    if last is None or current is None or last.slot <= now + _CLOCKS_DIFFER:
         return last
-    plane.ledger.take_back_slot(pipeline, schedule.name, last, current, f"the clock went back from {to_iso(last)}")
-    return current
+    why = f"the clock went back from {to_iso(last.slot)}"
+    plane.ledger.take_back_slot(pipeline, schedule.name, last.slot, current, why)
+    return replace(last, slot=current)
 
 
-def _note(plane: ControlPlane, pipeline: PipelineKey, schedule: str, outcome: SlotOutcome) -> None:
+def _note(plane: ControlPlane, pipeline: PipelineKey, schedule: Schedule, outcome: SlotOutcome) -> None:
     """Remember a slot; another instance that notes one at the same time has dealt with the same slots."""
+    noted = NotedSlot(slot=outcome.slot, timetable=schedule.timetable.text)
     for _ in range(_NOTING_TRIES):
         try:
-            return plane.ledger.note_slot(pipeline, schedule, outcome.slot, outcome.what)
+            return plane.ledger.note_slot(pipeline, schedule.name, noted, outcome.what)
         except LedgerConflictError:
-            last = plane.ledger.last_slot(pipeline, schedule)
-            if last is not None and last >= outcome.slot:
+            last = plane.ledger.last_slot(pipeline, schedule.name)
+            if last is not None and last.slot >= outcome.slot:
                 return None
     raise LedgerConflictError(f"noting a slot of {pipeline!r}", "it kept changing")
 

@@ -40,7 +40,7 @@ from functions.core.run_transitions import (
 )
 from functions.core.tokens import arrival_id_of, run_id_of
 from functions.core.turnstile import Pause, Seat, Turnstile
-from functions.ports import ClaimedRequest, QuarantinedMessage
+from functions.ports import ClaimedRequest, NotedSlot, QuarantinedMessage
 from tests.support.control_plane import make_blob
 from tests.support.in_memory import InMemoryTables
 from tests.support.storage_ports import fresh_name, storage_of
@@ -427,9 +427,28 @@ def test_the_last_slot_only_moves_forward(ledger: TableLedger) -> None:
     assert ledger.last_slot(PIPELINE, "monthly") is None
 
     for day in (1, 3, 2):
-        ledger.note_slot(PIPELINE, "monthly", datetime(2026, 3, day, tzinfo=UTC), "done")
+        ledger.note_slot(PIPELINE, "monthly", make_slot(day, "a"), "done")
 
-    assert ledger.last_slot(PIPELINE, "monthly") == datetime(2026, 3, 3, tzinfo=UTC)
+    assert ledger.last_slot(PIPELINE, "monthly") == make_slot(3, "a")
+
+
+def test_the_last_slot_may_be_noted_again_under_another_timetable(ledger: TableLedger) -> None:
+    for noted in (make_slot(3, "a"), make_slot(3, "b"), make_slot(2, "c")):
+        ledger.note_slot(PIPELINE, "monthly", noted, "done")
+
+    assert ledger.last_slot(PIPELINE, "monthly") == make_slot(3, "b")
+
+
+def test_a_slot_that_is_taken_back_keeps_its_timetable(ledger: TableLedger) -> None:
+    ledger.note_slot(PIPELINE, "monthly", make_slot(9, "a"), "done")
+
+    ledger.take_back_slot(PIPELINE, "monthly", make_slot(9, "a").slot, make_slot(2, "a").slot, "a wrong clock")
+
+    assert ledger.last_slot(PIPELINE, "monthly") == make_slot(2, "a")
+
+
+def make_slot(day: int, timetable: str) -> NotedSlot:
+    return NotedSlot(slot=datetime(2026, 3, day, tzinfo=UTC), timetable=timetable)
 
 
 def test_quarantined_messages_are_kept_once_and_listed_newest_first(ledger: TableLedger) -> None:

@@ -11,6 +11,7 @@ from functions.core.ledger import Run
 from functions.core.listing import RunFilter
 from functions.core.model import BlobVersion, Outcome, PipelineKey, RunId, RunState
 from functions.core.reasons import SkipReason
+from functions.ports import NotedSlot
 from functions.services import decided_runs
 from functions.services.health import check_health, health_of
 from functions.services.listing import list_runs
@@ -189,7 +190,8 @@ def test_missed_slots_follow_the_policy_latest() -> None:
     """After an outage of three months, the last slot runs and the others do not."""
     world = World()
     put_history(world, "2013-01.parquet")
-    world.ledger.note_slot(TRAINING, "monthly", datetime(2025, 12, 1, 3, tzinfo=UTC), "done")
+    before = NotedSlot(slot=datetime(2025, 12, 1, 3, tzinfo=UTC), timetable="0 0 3 1 * * UTC")
+    world.ledger.note_slot(TRAINING, "monthly", before, "done")
 
     outcomes = fire_schedule(world.plane, TRAINING, "monthly")
 
@@ -216,7 +218,9 @@ def test_a_slot_without_training_data_is_dealt_with_and_says_why() -> None:
     (outcome,) = fire_schedule(world.plane, TRAINING, "monthly")
 
     assert "training data" in outcome.what
-    assert world.ledger.last_slot(TRAINING, "monthly") == outcome.slot
+    noted = world.ledger.last_slot(TRAINING, "monthly")
+    assert noted is not None
+    assert noted.slot == outcome.slot
 
 
 def test_the_second_attempt_to_write_a_run_keeps_the_files_of_the_first() -> None:

@@ -14,6 +14,7 @@ from functions.core.errors import LedgerConflictError
 from functions.core.model import JobKey
 from functions.core.pipelines import Pipelines
 from functions.core.pipelines_toml import parse_pipelines
+from functions.ports import NotedSlot
 from functions.services.reconcile import reconcile
 from functions.services.schedule import fire_schedule
 from functions.settings import parse_settings
@@ -178,6 +179,60 @@ def test_no_missed_slot_is_left_out_however_many_there_are() -> None:
 
     assert len(slots_run(world)) == 240
     assert slots_run(world)[0] == "03-01 13:00"
+
+
+@pytest.mark.parametrize("missed", ["run", "latest", "skip"])
+def test_the_first_slot_of_another_timetable_has_none_before_it(missed: str) -> None:
+    world = make_world(make_pipelines("0 0 3 * * *", missed), "2026-03-02T03:00:00")
+    fire(world)
+
+    world.pipelines = make_pipelines("0 15 * * * *", missed)
+    world.clock.advance(timedelta(hours=12, minutes=15))
+    fire(world)
+
+    assert slots_run(world) == ["03-02 03:00", "03-02 15:15"]
+
+
+@pytest.mark.parametrize(
+    ("missed", "slots"), [("run", ["03-02 15:15", "03-02 16:15"]), ("latest", ["03-02 16:15"]), ("skip", [])]
+)
+def test_what_is_missed_is_counted_from_when_the_timetable_changed(missed: str, slots: list[str]) -> None:
+    """Deploying does not run the past, and what is missed from then on follows the policy."""
+    world = make_world(make_pipelines("0 0 3 * * *", missed), "2026-03-02T03:00:00")
+    fire(world)
+
+    world.pipelines = make_pipelines("0 15 * * * *", missed)
+    world.clock.advance(timedelta(hours=12))
+    reconcile(world.make_plane())
+    world.clock.advance(timedelta(hours=2))
+    reconcile(world.make_plane())
+
+    assert slots_run(world) == ["03-02 03:00", *slots]
+
+
+def test_a_later_timetable_that_names_the_slot_before_is_known_when_it_comes_due() -> None:
+    """From daily to monthly: the month's first is behind the last day, and the next one is not lost."""
+    world = make_world(make_pipelines("0 0 3 * * *", "run"), "2026-03-20T03:00:00")
+    reconcile(world.plane)
+    fire(world)
+
+    world.pipelines = make_pipelines("0 0 3 1 * *", "run")
+    world.clock.advance(timedelta(minutes=5))
+    reconcile(world.make_plane())
+    world.clock.advance(timedelta(days=65))
+    reconcile(world.make_plane())
+
+    assert slots_run(world) == ["03-20 03:00", "04-01 03:00", "05-01 03:00"]
+
+
+def test_a_schedule_whose_slot_was_noted_by_an_earlier_release_goes_on() -> None:
+    world = make_world(make_pipelines("0 0 3 * * *", "run"))
+    before = NotedSlot(slot=datetime(2026, 2, 27, 3, tzinfo=UTC), timetable="")
+    world.ledger.note_slot(TRAINING, "monthly", before, "done")
+
+    reconcile(world.plane)
+
+    assert slots_run(world) == ["02-28 03:00", "03-01 03:00"]
 
 
 @pytest.mark.recipe("A clock jumped")
