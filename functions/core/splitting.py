@@ -35,14 +35,19 @@ def refused_arrivals(event: CompletionEvent, blobs: Iterable[BlobVersion]) -> di
     return {arrival_id: reason for arrival_id, reason in found.items() if reason is not None}
 
 
-def is_split(run: Run, refused: Mapping[ArrivalId, str], *, policy: ConcurrencyPolicy | None) -> bool:
+def is_split(
+    run: Run, event: CompletionEvent, refused: Mapping[ArrivalId, str], *, policy: ConcurrencyPolicy | None
+) -> bool:
     """Return whether the run's other files go on without those that are to blame.
+
+    An event has room to name the first of those, and counts them all: when that is every file, no other is left.
 
     A consignment is read whole or not at all. Where the newest run supersedes, older files that come back as a new
     run would cancel a newer one.
     """
+    is_all = event.refused is not None and event.refused.file_count >= run.arrival_count
     is_mixed = 0 < len(refused) < run.arrival_count
-    return is_mixed and not run.consignment and policy is not ConcurrencyPolicy.SUPERSEDE
+    return is_mixed and not is_all and not run.consignment and policy is not ConcurrencyPolicy.SUPERSEDE
 
 
 def mark_arrival(

@@ -30,7 +30,7 @@ def mark_arrivals(
     refused = refused_arrivals(event, blobs)
     pipeline = plane.pipelines.by_key.get(run.pipeline)
     policy = None if pipeline is None else pipeline.concurrency.policy
-    goes_on = not only_taken_back and is_split(run, refused, policy=policy)
+    goes_on = not only_taken_back and is_split(run, event, refused, policy=policy)
     now = plane.clock.now()
 
     def mark(arrival: Arrival) -> Arrival:

@@ -15,7 +15,7 @@ from functions.core.completion import CompletionEvent
 from functions.core.databricks_states import status_of
 from functions.core.errors import IllegalTransitionError, QueueUnavailableError
 from functions.core.ledger import Run
-from functions.core.lineage import RefusedFile, RefusedRef
+from functions.core.lineage import MAX_FILES, RefusedFile, RefusedRef
 from functions.core.manifest import InputManifest
 from functions.core.model import ArrivalState, BlobVersion, Outcome, RunState
 from functions.core.run_transitions import begin_next_attempt
@@ -149,6 +149,19 @@ def test_a_failure_that_blames_every_file_or_a_strangers_sets_none_free() -> Non
 
     assert len(world.runs()) == 2
     assert [world.arrival(blob).reason for blob in [*GOOD, BAD]] == [WHY, WHY, "the notebook raised"]
+
+
+def test_a_batch_of_more_bad_files_than_an_event_can_name_costs_one_run() -> None:
+    """The others are to blame as well, so reading them again would only find that out."""
+    world, bad = make_world(), [make_blob(f"bad {number}.parquet") for number in range(MAX_FILES + 5)]
+    run = run_batch(world, bad)
+    refuse(world, run, bad)
+
+    settle_working(world)
+
+    assert len(world.runs()) == 1
+    reasons = Counter(world.arrival(blob).reason for blob in bad)
+    assert reasons == {WHY: MAX_FILES, "the notebook raised": 5}
 
 
 def test_a_report_that_comes_after_the_end_still_sets_the_good_files_free() -> None:
