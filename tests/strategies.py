@@ -144,6 +144,7 @@ refusals = st.builds(
     files=st.lists(
         st.builds(RefusedFile, url=blob_urls, etag=etags, reason=texts.map(lambda text: text[:100])), max_size=3
     ).map(tuple),
+    others=st.lists(st.from_regex("[0-9a-f]{12}", fullmatch=True), max_size=3).map(tuple),
 )
 counts = st.integers(0, 10**9)
 outputs = st.builds(

@@ -3,7 +3,9 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Final
+from urllib.parse import unquote
 
 from functions.core.manifest import BLOB_URL_PATTERN
 from functions.core.model import BatchId, Stage, StageOutcome
@@ -17,6 +19,7 @@ __all__ = [
     "RefusedFile",
     "RefusedRef",
     "StageResult",
+    "file_digest",
     "read_url",
     "shortened",
 ]
@@ -30,6 +33,8 @@ _MAX_URL: Final = 4096
 _MAX_REFUSED_REASON: Final = 300
 _REFUSED_REASON_BYTES: Final = 600
 _REFUSED_BYTES: Final = 8000
+MAX_OTHERS: Final = 200
+_DIGEST: Final = "[0-9a-f]{12}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,9 +158,11 @@ class RefusedRef:
 
     file_count: int
     files: tuple[RefusedFile, ...]
+    others: tuple[str, ...] = ()  # `file_digest` of each that is not named, two hundred at most
 
     def to_fields(self) -> dict[str, object]:
         """Return the object as documents write it, with as many of the first files as an event has room for."""
+        others: dict[str, object] = {"others": list(self.others[:MAX_OTHERS])} if self.others else {}
         named: list[dict[str, object]] = []
         room = _REFUSED_BYTES
         for file in self.files[:MAX_FILES]:
@@ -163,15 +170,18 @@ class RefusedRef:
             room -= sum(encoded_size(str(value)) for value in fields.values())
             if len(file.url) <= _MAX_URL and room >= 0:
                 named.append(fields)
-        return {"file_count": self.file_count, "files": named}
+        return {"file_count": self.file_count, "files": named, **others}
 
     @classmethod
     def read(cls, reader: Reader) -> "RefusedRef":
         """Return the refused files that a document names at this place."""
-        reader.mapping(required=("file_count", "files"))
+        reader.mapping(required=("file_count", "files"), optional=("others",))
+        others = reader.child("others")
+        digests = () if others.is_absent else others.items(max_items=MAX_OTHERS)
         return cls(
             file_count=reader.child("file_count").integer(minimum=1),
             files=tuple(RefusedFile.read(item) for item in reader.child("files").items(max_items=MAX_FILES)),
+            others=tuple(item.text(pattern=_DIGEST, expected="12 hex digits") for item in digests),
         )
 
 
@@ -240,6 +250,11 @@ class StageResult:
             duration_s=reader.child("duration_s").number(minimum=0),
             reason=reader.child("reason").nullable_text(max_length=_MAX_STAGE_REASON),
         )
+
+
+def file_digest(url: str, etag: str) -> str:
+    """Return what stands for one version of a file where its URL has no room, however that is encoded."""
+    return sha256(f"{unquote(url)}\n{etag}".encode(errors="replace")).hexdigest()[:12]
 
 
 def shortened(text: str | None, limit: int, *, max_bytes: int) -> str | None:

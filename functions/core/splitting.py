@@ -8,10 +8,10 @@ producer who sends a bad file with every batch must not have the same good one r
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final
-from urllib.parse import unquote
 
 from functions.core.completion import CompletionEvent
 from functions.core.ledger import Arrival, Run
+from functions.core.lineage import file_digest
 from functions.core.model import ArrivalId, ArrivalState, BlobVersion, Outcome
 from functions.core.pipelines import ConcurrencyPolicy
 from functions.core.tokens import arrival_id_of
@@ -19,6 +19,7 @@ from functions.core.tokens import arrival_id_of
 __all__ = ["MOST_RELEASES", "is_split", "mark_arrival", "refused_arrivals", "set_free"]
 
 MOST_RELEASES: Final = 5
+_REFUSED_TOO: Final = "refused, as one of"
 _BECAUSE_OF_OTHERS: Final = "failed because of other files"
 
 
@@ -29,9 +30,10 @@ def refused_arrivals(event: CompletionEvent, blobs: Iterable[BlobVersion]) -> di
     """
     if event.outcome is not Outcome.FAILED or event.refused is None:
         return {}
-    # Both sides encode URLs, and not every character alike.
-    reasons = {(unquote(file.url), file.etag): file.reason for file in event.refused.files}
-    found = {arrival_id_of(blob): reasons.get((unquote(blob.url), blob.etag)) for blob in blobs}
+    why = f"{_REFUSED_TOO} {event.refused.file_count} files of its batch; replay it to be told why"
+    reasons = dict.fromkeys(event.refused.others, why)
+    reasons |= {file_digest(file.url, file.etag): file.reason for file in event.refused.files}
+    found = {arrival_id_of(blob): reasons.get(file_digest(blob.url, blob.etag)) for blob in blobs}
     return {arrival_id: reason for arrival_id, reason in found.items() if reason is not None}
 
 
@@ -40,7 +42,7 @@ def is_split(
 ) -> bool:
     """Return whether the run's other files go on without those that are to blame.
 
-    An event has room to name the first of those, and counts them all: when that is every file, no other is left.
+    An event has room to name some of those, and counts them all: when that is every file, no other is left.
 
     A consignment is read whole or not at all. Where the newest run supersedes, older files that come back as a new
     run would cancel a newer one.

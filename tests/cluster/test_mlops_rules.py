@@ -182,19 +182,36 @@ def test_a_blobs_name_too_long_for_an_event_is_left_to_the_manifest() -> None:
     assert (summary["file_count"], summary["files"]) == (2, [{"url": str(long.at("a")), "etag": "0x1"}])
 
 
-def test_a_refused_files_name_too_long_for_an_event_is_counted_only(scoring: dict[str, str]) -> None:
-    """What cannot be read would be quarantined, and nobody would learn of the other refused files either."""
-    long = "https://acc.blob.core.windows.net/input/" + "%E2%82%AC" * 500
-    files = [RefusedFile(url=url, etag="0x1", reason="bad") for url in (long, INPUT)]
-
+def refused_in_event(scoring: dict[str, str], files: list[RefusedFile]) -> Any:
     facts = RunFacts(databricks_run_id=1, model=None, inputs=None, outputs=None, stages=[], metrics={}, refused=files)
-    event = completion_event(
+    event: Any = completion_event(
         as_scoring(scoring), facts, outcome="failed", reason="input_refused: bad", traceparent="", now=NOW
     )
+    return event["data"]["refused"]
 
-    data = event["data"]
-    assert isinstance(data, dict)
-    assert data["refused"] == {"file_count": 2, "files": [{"url": INPUT, "etag": "0x1", "reason": "bad"}]}
+
+def test_a_refused_file_whose_name_is_too_long_for_an_event_has_its_digest_there(scoring: dict[str, str]) -> None:
+    """What cannot be read would be quarantined, and nobody would learn of the other refused files either."""
+    long = "https://acc.blob.core.windows.net/input/" + "%E2%82%AC" * 500
+
+    refused = refused_in_event(scoring, [RefusedFile(url=url, etag="0x1", reason="bad") for url in (long, INPUT)])
+
+    # The control plane's tests have the same digest.
+    assert refused == {
+        "file_count": 2,
+        "files": [{"url": INPUT, "etag": "0x1", "reason": "bad"}],
+        "others": ["0b2bb4c46990"],
+    }
+
+
+def test_refused_files_beyond_what_an_event_can_name_have_their_digests_there(scoring: dict[str, str]) -> None:
+    files = [RefusedFile(url=f"{INPUT}{index}", etag="0x1", reason="bad") for index in range(600)]
+
+    refused = refused_in_event(scoring, files)
+
+    assert refused["file_count"] == 600
+    assert [file["url"] for file in refused["files"]] == [file.url for file in files[:20]]
+    assert len(set(refused["others"])) == 200
 
 
 def test_a_metric_that_is_no_number_does_not_cost_the_event(scoring: dict[str, str]) -> None:
@@ -238,6 +255,7 @@ def test_the_largest_event_stays_under_64_kb(scoring: dict[str, str], character:
     assert data["reason"][:14] == reason[:14]
     assert data["refused"]["file_count"] == 500
     assert data["refused"]["files"]
+    assert len(data["refused"]["others"]) == 200
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 from functions.core.databricks_states import status_of
-from functions.core.lineage import OutputsRef, RefusedFile, RefusedRef
+from functions.core.lineage import OutputsRef, RefusedFile, RefusedRef, file_digest
 from functions.core.manifest import InputManifest, ManifestFile
 from functions.core.model import DatabricksJobId, DatabricksRunId, IdempotencyToken, JobKey, Outcome
 from functions.core.tokens import arrival_id_of
@@ -177,12 +177,13 @@ class Notebooks:
             self._end(run, "TERMINATED", "SUCCESS", "SUCCESS", Truth.SUCCEEDED)
 
     def _refuse(self, run: DatabricksRun, files: list[ManifestFile]) -> None:
-        """Report that these files are to blame, the first of them at least, and fail."""
+        """Report that these files are to blame, as if an event had room to name one of them, and fail."""
         refused = RefusedRef(
             file_count=len(files),
             files=tuple(
-                RefusedFile(url=file.blob.url, etag=file.blob.etag, reason="no Parquet file") for file in files
+                RefusedFile(url=file.blob.url, etag=file.blob.etag, reason="no Parquet file") for file in files[:1]
             ),
+            others=tuple(file_digest(file.blob.url, file.blob.etag) for file in files[1:]),
         )
         self._report(run, Outcome.FAILED, refused=refused if files else None)
         self._end(run, "TERMINATED", "FAILED", "RUN_EXECUTION_ERROR", Truth.FAILED)

@@ -18,7 +18,16 @@ from functions.core.dead_letters import MAX_DEAD_LETTER_BYTES, read_dead_letter
 from functions.core.envelope import MAX_EVENT_BYTES
 from functions.core.errors import InvalidDocumentError, Problem
 from functions.core.held import HeldEvent
-from functions.core.lineage import FileRef, InputsRef, ModelRef, OutputsRef, RefusedFile, RefusedRef, StageResult
+from functions.core.lineage import (
+    FileRef,
+    InputsRef,
+    ModelRef,
+    OutputsRef,
+    RefusedFile,
+    RefusedRef,
+    StageResult,
+    file_digest,
+)
 from functions.core.listing import parse_blob_place
 from functions.core.manifest import InputManifest, ManifestFile, ManifestPointer, manifest_of, manifest_path
 from functions.core.model import (
@@ -307,6 +316,7 @@ def test_the_largest_lineage_stays_under_64_kb(character: str) -> None:
             files=tuple(
                 RefusedFile(url=f"{url}{index}", etag="0x8D" * 8, reason=character * 500) for index in range(20)
             ),
+            others=("0123456789ab",) * 600,
         ),
     )
 
@@ -320,6 +330,13 @@ def test_the_largest_lineage_stays_under_64_kb(character: str) -> None:
     assert document["data"]["inputs"]["file_count"] == 1
     assert document["data"]["refused"]["file_count"] == 500
     assert len(document["data"]["refused"]["files"]) == 2
+    assert len(document["data"]["refused"]["others"]) == 200
+
+
+def test_a_file_has_the_digest_that_notebooks_make_however_its_url_is_encoded() -> None:
+    """The wheels' tests have the same one."""
+    for name in ("%E2%82%AC", "%e2%82%ac", "€"):
+        assert file_digest("https://acc.blob.core.windows.net/input/" + name * 500, "0x1") == "0b2bb4c46990"
 
 
 def test_a_blobs_name_too_long_for_an_event_is_left_to_the_manifest() -> None:

@@ -15,7 +15,7 @@ from functions.core.completion import CompletionEvent
 from functions.core.databricks_states import status_of
 from functions.core.errors import IllegalTransitionError, QueueUnavailableError
 from functions.core.ledger import Run
-from functions.core.lineage import MAX_FILES, RefusedFile, RefusedRef
+from functions.core.lineage import MAX_FILES, MAX_OTHERS, RefusedFile, RefusedRef, file_digest
 from functions.core.manifest import InputManifest
 from functions.core.model import ArrivalState, BlobVersion, Outcome, RunState
 from functions.core.run_transitions import begin_next_attempt
@@ -63,10 +63,10 @@ def run_batch(world: World, blobs: Sequence[BlobVersion]) -> DatabricksRun:
 
 def refusal(world: World, run: DatabricksRun, blobs: Sequence[BlobVersion], *, reason: str = WHY) -> CompletionEvent:
     """Return what a notebook reports that can say which files are to blame."""
-    files = tuple(RefusedFile(url=blob.url, etag=blob.etag, reason=reason) for blob in blobs)
-    return replace(
-        world.completion_of(run, Outcome.FAILED), refused=RefusedRef(file_count=len(files), files=files), outputs=None
-    )
+    named = tuple(RefusedFile(url=blob.url, etag=blob.etag, reason=reason) for blob in blobs[:MAX_FILES])
+    others = tuple(file_digest(blob.url, blob.etag) for blob in blobs[MAX_FILES:][:MAX_OTHERS])
+    refused = RefusedRef(file_count=len(blobs), files=named, others=others)
+    return replace(world.completion_of(run, Outcome.FAILED), refused=refused, outputs=None)
 
 
 def refuse(world: World, run: DatabricksRun, blobs: Sequence[BlobVersion], *, reports: bool = True) -> None:
@@ -151,17 +151,29 @@ def test_a_failure_that_blames_every_file_or_a_strangers_sets_none_free() -> Non
     assert [world.arrival(blob).reason for blob in [*GOOD, BAD]] == [WHY, WHY, "the notebook raised"]
 
 
-def test_a_batch_of_more_bad_files_than_an_event_can_name_costs_one_run() -> None:
-    """The others are to blame as well, so reading them again would only find that out."""
-    world, bad = make_world(), [make_blob(f"bad {number}.parquet") for number in range(MAX_FILES + 5)]
+def test_more_bad_files_than_an_event_can_name_cost_one_run() -> None:
+    """Each good file that is read again for the sake of another bad one is a run too many."""
+    world, bad = make_world(), [make_blob(f"bad {number} #.parquet") for number in range(MAX_FILES + 5)]
+    run = run_batch(world, [*GOOD, *bad])
+    refuse(world, run, bad)
+
+    settle_working(world)
+
+    assert len(world.runs()) == 2
+    assert [world.arrival(blob).state for blob in GOOD] == [ArrivalState.SCORED] * 2
+    other = "refused, as one of 25 files of its batch; replay it to be told why"
+    assert Counter(world.arrival(blob).reason for blob in bad) == {WHY: MAX_FILES, other: 5}
+
+
+def test_a_batch_of_nothing_but_bad_files_costs_one_run_however_many_they_are() -> None:
+    world, bad = make_world(), [make_blob(f"bad {number}.parquet") for number in range(MAX_FILES + MAX_OTHERS + 5)]
     run = run_batch(world, bad)
     refuse(world, run, bad)
 
     settle_working(world)
 
     assert len(world.runs()) == 1
-    reasons = Counter(world.arrival(blob).reason for blob in bad)
-    assert reasons == {WHY: MAX_FILES, "the notebook raised": 5}
+    assert Counter(world.arrival(blob).state for blob in bad) == {ArrivalState.FAILED: len(bad)}
 
 
 def test_a_report_that_comes_after_the_end_still_sets_the_good_files_free() -> None:

@@ -5,7 +5,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Final, Literal
+from urllib.parse import unquote
 
 from tidegate_mlops.errors import RefusedFile
 from tidegate_mlops.parameters import Parameters
@@ -17,6 +19,7 @@ _SCHEMA: Final = "urn:tidegate:schema:completion-event:1"
 _REFUSED_NAMED: Final = 20  # the schema's limits: an event may have 64 KB in all
 _REFUSED_REASON: Final = 300
 _REFUSED_BYTES: Final = 8000
+_REFUSED_OTHERS: Final = 200
 _REASON_BYTES: Final = 6000
 _STAGE_REASON_BYTES: Final = 3000
 _MAX_URL: Final = 4096
@@ -96,17 +99,26 @@ def completion_event(
 
 
 def _refused(files: Sequence[RefusedFile]) -> dict[str, object] | None:
-    """Return the refused files as the event names them: all are counted, the first are named."""
+    """Return the refused files as the event names them: all are counted, the first are named, others have a digest."""
     if not files:
         return None
     named: list[dict[str, str]] = []
+    others: list[str] = []
     room = _REFUSED_BYTES
-    for file in files[:_REFUSED_NAMED]:
+    for file in files:
         entry = {"url": file.url, "etag": file.etag, "reason": file.reason[:_REFUSED_REASON]}
-        room -= _size(entry)
-        if len(file.url) <= _MAX_URL and room >= 0:
+        size = _size(entry)
+        if len(named) < _REFUSED_NAMED and len(file.url) <= _MAX_URL and size <= room:
             named.append(entry)
-    return {"file_count": len(files), "files": named}
+            room -= size
+        elif len(others) < _REFUSED_OTHERS:
+            others.append(_digest(file))
+    return {"file_count": len(files), "files": named, **({"others": others} if others else {})}
+
+
+def _digest(file: RefusedFile) -> str:
+    """Return what stands for a file whose URL has no room; the control plane makes the same of the arrival's."""
+    return sha256(f"{unquote(file.url)}\n{file.etag}".encode(errors="replace")).hexdigest()[:12]
 
 
 def _size(value: object) -> int:
