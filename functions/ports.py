@@ -85,6 +85,7 @@ class OpenRun:
     opened_at: datetime  # when the attempt was decided of which the row was written, or the story of a run went on
     databricks_run_id: DatabricksRunId | None  # of its latest attempt when the row was written: a hint, it may be stale
     version: str  # of the index row, so that closing a run cannot remove the row of its reopening
+    reopens: str = ""  # version of the run's entry with whose end the story goes on, if the row was written for that
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,9 +77,11 @@ class TableLedger(ArrivalTables, ArrivalMarks):
         """Return the new entry; keeps the index of open runs in step."""
         closes = run.is_story_over and not entry.value.is_story_over
         is_reopened = entry.value.is_story_over and not run.is_story_over
-        if is_reopened or (run.is_cancel_wanted and not entry.value.is_cancel_wanted and not run.is_story_over):
-            # First, so that the reconciler will look at it; as of now, so that it does not take the row for a leftover.
-            self._open.put(_OPEN, run.id, _open_row(run, at=run.updated_at if is_reopened else run.began_at))
+        # A row of a story that goes on says after which version of the run: it is no leftover of the end before.
+        reopened = _open_row(run, at=run.updated_at, reopens=entry.version) if is_reopened else None
+        is_cancel_news = run.is_cancel_wanted and not entry.value.is_cancel_wanted and not run.is_story_over
+        if reopened is not None or is_cancel_news:  # first, so that the reconciler will look at it
+            self._open.put(_OPEN, run.id, reopened or _open_row(run, at=run.began_at))
         has_news = not is_reopened and _hint(run) not in {None, _hint(entry.value)} and not run.is_story_over
         # Read before the write: a retry that reopens the run after it changes the index row, which then stays, as
         # does a wish to cancel it.
@@ -89,9 +91,9 @@ class TableLedger(ArrivalTables, ArrivalMarks):
             raise LedgerConflictError(f"run {run.id!r}", "it changed since it was read")
         if opened is not None and closes:
             self._open.delete(_OPEN, run.id, opened.version)
-        elif is_reopened:
+        elif reopened is not None:
             # Again: who saw the first row before the run was written may have taken it for a leftover, and removed it.
-            self._open.put(_OPEN, run.id, _open_row(run, at=run.updated_at))
+            self._open.put(_OPEN, run.id, reopened)
         elif opened is not None:
             # The reconciler need not read the rows of runs that Databricks lists as active.
             self._open.replace(_OPEN, run.id, _open_row(run, at=run.began_at), opened.version)
@@ -112,6 +114,7 @@ class TableLedger(ArrivalTables, ArrivalMarks):
                 opened_at=_instant(row, "opened_at"),
                 databricks_run_id=None if hint is None else DatabricksRunId(int(str(hint))),
                 version=row.version,
+                reopens=str(row.values.get("reopens", "")),
             )
 
     def forget_open(self, run: OpenRun) -> None:
@@ -299,8 +302,10 @@ def _slot_row(noted: NotedSlot, note: str) -> Row:
     return {"slot": to_iso(noted.slot), "timetable": noted.timetable, "note": note[:_MAX_REASON]}
 
 
-def _open_row(run: Run, *, at: datetime) -> Row:
+def _open_row(run: Run, *, at: datetime, reopens: str = "") -> Row:
     row: Row = {"opened_at": to_iso(at)}
+    if reopens:
+        row["reopens"] = reopens
     if (hint := _hint(run)) is not None:
         row["databricks_run_id"] = str(hint)
     return row

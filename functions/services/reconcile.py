@@ -153,8 +153,9 @@ def _look_at(plane: ControlPlane, open_run: OpenRun) -> str:
             return "never made"
         return "not made yet"
     if entry.value.is_story_over:
-        # A row as young as a living writer may be the next attempt's, who writes it before the run's own.
-        if abs(plane.clock.now() - open_run.opened_at) > _SLOWEST_WRITER:
+        # A row that is to reopen just this end may be a living writer's, who writes it before the run's own.
+        is_to_go_on = open_run.reopens == entry.version
+        if not is_to_go_on or abs(plane.clock.now() - open_run.opened_at) > _SLOWEST_WRITER:
             plane.ledger.forget_open(open_run)
         return "over"
     if _is_in_good_hands(plane, entry):

@@ -268,6 +268,18 @@ def test_open_runs_of_one_pipeline_are_its_own(ledger: TableLedger) -> None:
     assert [run.run_id for run in ledger.open_runs(PIPELINE)] == [make_run().id]
 
 
+def test_an_index_row_says_after_which_version_of_a_run_its_story_goes_on(ledger: TableLedger) -> None:
+    entry, _ = ledger.insert_run(make_run())
+    (first,) = ledger.open_runs()
+    entry = ledger.update_run(entry, failed(entry.value))
+    ended = ledger.update_run(entry, mark_published(entry.value, NOON))
+    ledger.update_run(ended, begin_next_attempt(ended.value, NOON, after=1, reason="again"))
+
+    (reopened,) = ledger.open_runs()
+
+    assert (first.reopens, reopened.reopens) == ("", ended.version)
+
+
 def test_an_index_row_that_was_reopened_is_not_forgotten(ledger: TableLedger) -> None:
     entry, _ = ledger.insert_run(make_run())
     (seen,) = ledger.open_runs()

@@ -22,6 +22,7 @@ from functions.services.complete import complete
 from functions.services.reconcile import reconcile
 from functions.services.retry import retry_run
 from tests.support.control_plane import World, make_blob
+from tests.support.fault_walk import DieAt, ProcessDiedError
 from tests.support.in_memory import DatabricksRun, Faults
 
 OPERATOR = Actor(name="ann@contoso.com")
@@ -50,6 +51,21 @@ def test_a_report_is_a_claim_until_databricks_confirms_it() -> None:
 
     assert only_run(world).state is RunState.REPORTED
     assert world.arrival(make_blob()).state is ArrivalState.ASSIGNED
+
+
+def test_the_index_row_of_a_run_whose_worker_died_behind_its_end_is_removed_at_once() -> None:
+    """Until then each pass reads the run's row again."""
+    world = World(faults=DieAt("tables.open.delete"))
+    world.finish(submitted(world))
+    world.clock.advance(timedelta(seconds=30))  # the confirmation is asked for a little later
+    with pytest.raises(ProcessDiedError):
+        world.work()
+    assert only_run(world).is_story_over
+    assert world.tables.rows["open"]
+
+    reconcile(world.plane)
+
+    assert not world.tables.rows["open"]
 
 
 def test_a_confirmed_report_ends_the_run_with_the_notebooks_own_event() -> None:
