@@ -9,7 +9,7 @@ from functions.triggers.queues import queue_functions
 from functions.triggers.reading import reading_functions
 from functions.triggers.replays import replay_functions
 from functions.triggers.timers import timer_functions
-from functions.wiring import load_configuration
+from functions.wiring import configuration
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
 app.register_functions(http_functions())
@@ -20,7 +20,7 @@ app.register_functions(replay_functions())
 
 # With a mistake in the configuration nothing listens: messages stay in their queues, untouched and uncounted, until
 # it is mended, and health is red with every mistake named (docs/decisions/0015).
-_configuration = load_configuration()
+_configuration = configuration()
 if _configuration.settings is not None and _configuration.pipelines is not None:
     app.register_functions(queue_functions(_configuration.settings))
     app.register_functions(timer_functions(_configuration.settings, _configuration.pipelines))

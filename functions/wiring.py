@@ -1,5 +1,6 @@
 """Builds the control plane from settings and adapters, lazily and once."""
 
+import functools
 import logging
 import os
 import threading
@@ -18,7 +19,14 @@ if TYPE_CHECKING:
     from functions.adapters.telemetry import SpanTelemetry
     from functions.services.plane import ControlPlane
 
-__all__ = ["Configuration", "control_plane", "load_configuration", "new_request_id", "reconcile_schedule"]
+__all__ = [
+    "Configuration",
+    "configuration",
+    "control_plane",
+    "load_configuration",
+    "new_request_id",
+    "reconcile_schedule",
+]
 
 _APP_DIR: Final = Path(__file__).parents[1]
 _DEADLETTER: Final = "deadletter"
@@ -59,6 +67,12 @@ def load_configuration(app_dir: Path = _APP_DIR) -> Configuration:
     return Configuration(settings=settings, pipelines=pipelines, problems=tuple(problems))
 
 
+@functools.cache
+def configuration() -> Configuration:
+    """Return what the app was told when it started; by that it listens, or does not, until it is restarted."""
+    return load_configuration()
+
+
 def reconcile_schedule(settings: Settings) -> str:
     """Return when the reconciler runs: each minute, each quarter of one on the local cloud, or as the setting says."""
     local = "*/15 * * * * *" if settings.environment == "local" else "0 * * * * *"
@@ -82,7 +96,7 @@ def control_plane() -> "ControlPlane":
     global _plane  # noqa: PLW0603 - one per process is what keeps connections, tokens and clients
     with _lock:
         if _plane is None:
-            _plane = _build(*load_configuration().require())
+            _plane = _build(*configuration().require())
         return _plane
 
 

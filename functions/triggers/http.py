@@ -9,7 +9,7 @@ from functions.core.errors import InvalidRequestError, Problem
 from functions.core.model import RunState
 from functions.core.reasons import SkipReason
 from functions.triggers.answers import accepted, admit, answer, as_json
-from functions.wiring import control_plane, load_configuration, new_request_id
+from functions.wiring import configuration, control_plane, new_request_id
 
 __all__ = ["http_functions"]
 
@@ -82,12 +82,12 @@ def _is_dry_run(req: func.HttpRequest) -> bool:
 def _health(*, with_details: bool) -> func.HttpResponse:
     from functions.services.health import health_of, red
 
-    configuration = load_configuration()
-    health = red(configuration.problems) if configuration.problems else health_of(control_plane())
+    problems = configuration().problems  # as the app started: what was mended since is listened to after a restart
+    health = red(problems) if problems else health_of(control_plane())
     return as_json(200 if health.is_green else 503, health.to_public_json(with_details=with_details))
 
 
 def _health_details(req: func.HttpRequest) -> func.HttpResponse:
-    if not load_configuration().problems:  # with mistakes nobody can be told who may look: the key alone decides
+    if not configuration().problems:  # with mistakes nobody can be told who may look: the key alone decides
         admit(req, Role.READER)
     return _health(with_details=True)

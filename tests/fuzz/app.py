@@ -114,6 +114,7 @@ def loaded_app() -> Iterator[App]:
     """Yield the app, indexed with settings that hold a marked secret."""
     before = dict(os.environ)
     os.environ.update(SETTINGS)
+    wiring.configuration.cache_clear()
     try:
         spec = importlib.util.spec_from_file_location("fuzzed_function_app", _FILE)
         assert spec is not None
@@ -124,6 +125,7 @@ def loaded_app() -> Iterator[App]:
     finally:
         os.environ.clear()
         os.environ.update(before)
+        wiring.configuration.cache_clear()
         wiring._plane = None
 
 

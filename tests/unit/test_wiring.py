@@ -1,5 +1,6 @@
 """Tests that the app is built lazily from its configuration, and says everything that is wrong with it."""
 
+import json
 import logging
 import subprocess
 import sys
@@ -110,3 +111,37 @@ def test_libraries_do_not_log_every_request() -> None:
     )
 
     assert done.stdout.strip() == "False"
+
+
+MENDED = """
+import os
+import shutil
+os.environ["TIDEGATE_PIPELINES_FILE"] = file = {file!r}
+import azure.functions as func
+import function_app
+health = next(item for item in function_app.app.get_functions() if item.get_function_name() == "health_details")
+shutil.copy({mended!r}, file)
+request = func.HttpRequest(method="GET", url="http://localhost/api/health/details", body=b"")
+print(health.get_user_function()(request).get_body().decode())
+"""
+
+
+def test_an_app_that_started_with_a_mistake_is_red_until_it_is_restarted(tmp_path: Path) -> None:
+    """It was green as soon as the file was mended, and listened to nothing: no queue, no timer."""
+    file = tmp_path / "pipelines.toml"
+    file.write_text("schema = 1\ncolour = 'red'\n")
+    code = MENDED.format(file=str(file), mended=str(_REPOSITORY / "pipelines.toml"))
+
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=_REPOSITORY,
+        env=SETTINGS,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+
+    shown = json.loads(done.stdout)
+    assert shown["status"] == "red"
+    assert "pipelines.toml: colour" in shown["problems"]
