@@ -17,7 +17,7 @@ NOT_NOW: Final = 5  # exit code: there was no answer, or one that asks to try ag
 
 _TIMEOUT_S: Final = 60.0
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
-_BAD_REQUEST, _TOO_MANY, _SERVER_ERROR = 400, 429, 500
+_BAD_REQUEST, _UNAUTHORIZED, _TOO_MANY, _SERVER_ERROR = 400, 401, 429, 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,19 +74,38 @@ def open_api() -> Api:
         CommandError: The environment names a URL that is neither https nor of this machine, or no key.
         CloudError: It names none, and the local cloud does not run.
     """
-    url = os.environ.get("TIDEGATE_API_URL", "").rstrip("/")
+    url = os.environ.get("TIDEGATE_API_URL", "").strip().rstrip("/")
     if not url:
         from local.cloud import Cloud
 
         settings = Cloud().running_settings()
         return Api(url=settings.url("functions"), key=settings.function_key, workspace_url=settings.url("workspace"))
-    parts = urlsplit(url)
-    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+    if not _is_url_of_an_app(url):
         raise CommandError(f"TIDEGATE_API_URL: got {url!r}, expected https://<app>.azurewebsites.net")
-    key = os.environ.get("TIDEGATE_API_KEY", "")
+    key = _secret("TIDEGATE_API_KEY")
     if not key:
         raise CommandError("TIDEGATE_API_KEY: got nothing, expected the key of the functions that are called")
-    return Api(url=url, key=key, token=os.environ.get("TIDEGATE_API_TOKEN") or None)
+    return Api(url=url, key=key, token=_secret("TIDEGATE_API_TOKEN") or None)
+
+
+def _is_url_of_an_app(url: str) -> bool:
+    """Return whether calls can be sent there, encrypted or to this machine."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port  # each raises for what is none
+    except ValueError:
+        return False
+    if not host or not url.isascii() or not url.isprintable() or " " in url:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK)
+
+
+def _secret(name: str) -> str:
+    """Return a secret of the environment without the line's end of the file that it came from."""
+    value = os.environ.get(name, "").strip()
+    if not (value.isascii() and value.isprintable()):  # the error of the header that it breaks would show it
+        raise CommandError(f"{name}: got characters that no header can have, expected one line of ASCII")
+    return value
 
 
 def _refusal(method: str, path: str, error: urllib.error.HTTPError) -> CommandError:
@@ -95,6 +114,8 @@ def _refusal(method: str, path: str, error: urllib.error.HTTPError) -> CommandEr
         said = str(document.get("error") or document) if isinstance(document, dict) else str(document)
     except ValueError:
         said = error.reason
+        if error.code == _UNAUTHORIZED:  # the host's own answer, which has no words
+            said += "; expected in TIDEGATE_API_KEY a key of the function that is called"
     is_ours = _BAD_REQUEST <= error.code < _SERVER_ERROR and error.code != _TOO_MANY
     return CommandError(
         f"{method} /api/{path.partition('?')[0]}: {error.code}, {said}", REFUSED if is_ours else NOT_NOW

@@ -63,7 +63,7 @@ def plane() -> Iterator[Plane]:
             found.asked.append((request, body, {name.lower(): value for name, value in self.headers.items()}))
             answers = found.answers.get(request, [(404, {"error": f"nothing at {request}"})])
             status, document = answers.pop(0) if len(answers) > 1 else answers[0]
-            content = json.dumps(document).encode()
+            content = b"" if document is None else json.dumps(document).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
@@ -375,6 +375,10 @@ def test_no_answer_is_a_not_now(plane: Plane) -> None:
     ("environ", "told"),
     [
         ({"TIDEGATE_API_URL": "http://tidegate.example"}, "TIDEGATE_API_URL"),
+        ({"TIDEGATE_API_URL": "https://"}, "TIDEGATE_API_URL"),
+        ({"TIDEGATE_API_URL": "https://[tidegate"}, "TIDEGATE_API_URL"),
+        ({"TIDEGATE_API_URL": "https://tidegate.example:port"}, "TIDEGATE_API_URL"),
+        ({"TIDEGATE_API_URL": "https://tide gate.example"}, "TIDEGATE_API_URL"),
         ({"TIDEGATE_API_KEY": ""}, "TIDEGATE_API_KEY"),
     ],
 )
@@ -384,6 +388,37 @@ def test_a_key_goes_nowhere_unencrypted(plane: Plane, environ: dict[str, str], t
     assert done.exit_code == 1
     assert told in done.stderr
     assert "the-key" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["TIDEGATE_API_KEY", "TIDEGATE_API_TOKEN"])
+@pytest.mark.parametrize("value", ["a\rsecret", "a\nsecret", "a-secret\u20ac"])
+def test_a_secret_that_no_header_can_have_is_not_shown(plane: Plane, name: str, value: str) -> None:
+    """The error of the header shows what it got."""
+    done = tidegate(plane, "runs", **{name: value})
+
+    assert done.exit_code == 1
+    assert done.stderr == f"Error: {name}: got characters that no header can have, expected one line of ASCII\n"
+    assert plane.asked == []
+
+
+def test_a_secret_from_a_file_of_windows_is_taken_without_its_lines_end(plane: Plane) -> None:
+    plane.tell("GET /api/runs?limit=100", (200, {"runs": []}))
+
+    done = tidegate(plane, "runs", TIDEGATE_API_KEY="the-key\r\n", TIDEGATE_API_TOKEN="the-token\r")
+
+    assert done.exit_code == 0
+    (_, _, headers) = plane.asked[0]
+    assert (headers["x-functions-key"], headers["authorization"]) == ("the-key", "Bearer the-token")
+
+
+def test_a_key_that_the_host_does_not_take_is_said_to_be_the_cause(plane: Plane) -> None:
+    """The host answers without words; each function has keys of its own."""
+    plane.tell("GET /api/runs?limit=100", (401, None))
+
+    done = tidegate(plane, "runs")
+
+    assert done.exit_code == 4
+    assert "401, Unauthorized; expected in TIDEGATE_API_KEY a key of the function that is called" in done.stderr
 
 
 def test_a_backfill_is_followed_to_its_plan_and_says_how_to_go_on(plane: Plane) -> None:
