@@ -9,6 +9,8 @@ import typer
 
 from cli.api import open_api
 from cli.failures import CommandError
+from cli.times import moment_of
+from functions.core.reading import to_iso
 
 __all__ = ["act_on_run", "list_dead_letters", "replay"]
 
@@ -36,7 +38,7 @@ def replay(target: str, *, at: str | None, key: str | None, as_json: bool) -> No
         expected = "an arrival's id, a run's id, or the name of a dead letter, which ends in .json"
         raise CommandError(f"got {target!r}, expected {expected}")
     if at is not None:
-        body["at"] = at
+        body["at"] = to_iso(moment_of("--at", at))
     _tell(open_api().post("replays", body, idempotency_key=key), as_json=as_json)
 
 

@@ -62,7 +62,8 @@ def _read(source: Path) -> bytes:
     try:
         return sys.stdin.buffer.read() if str(source) == "-" else source.read_bytes()
     except OSError as error:
-        raise CommandError(f"cannot read {source}: {error.strerror}") from error
+        expected = "expected a file with one event, - for standard input, or the whole id of an arrival or a run"
+        raise CommandError(f"cannot read {source}: {error.strerror}; {expected}") from error
 
 
 def _read_event(

@@ -2,12 +2,13 @@
 
 import getpass
 import json
+import re
 from typing import Any
-from urllib.parse import quote
 
 import typer
 
 from cli.api import open_api
+from cli.failures import CommandError
 from cli.wording import make_console, make_table
 
 __all__ = ["allow_runs", "list_pipelines", "pause_pipeline", "resume_pipeline"]
@@ -47,7 +48,9 @@ def allow_runs(pipeline: str, runs: int, *, as_json: bool) -> None:
 
 
 def _act(pipeline: str, what: str, body: dict[str, object], *, as_json: bool) -> None:
-    path = f"pipelines/{quote(pipeline, safe='')}/{what}"
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,47}", pipeline, re.ASCII):
+        raise CommandError(f"got {pipeline!r}, expected all, or a pipeline's name as `tidegate pipelines` shows it")
+    path = f"pipelines/{pipeline}/{what}"
     acted = open_api().post(path, {**body, "by": getpass.getuser()[:80]})
     if as_json:
         typer.echo(json.dumps(acted, indent=2))

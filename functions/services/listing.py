@@ -138,7 +138,9 @@ def find_arrival(
     found = ledger.arrivals(keys, since=since, until=until, limit=1, where=lambda arrival: arrival.id == arrival_id)
     entry = ledger.get_arrival(found[0].blob) if found else None
     if entry is None:
-        where = "among those of the last 31 days; say with `at` when it was recorded" if at is None else "recorded then"
+        of_late = "among those of the last 31 days; say with `at` when it was recorded"
+        then = "recorded then; expected in `at` exactly the `recorded_at` that listings show"
+        where = of_late if at is None else then
         raise NotFoundError(f"looking for arrival {arrival_id[:64]!r}", f"there is none {where}")
     return entry
 

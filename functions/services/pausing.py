@@ -78,7 +78,9 @@ def pause_pipeline(plane: ControlPlane, pipeline: PipelineKey, actor: Actor, *, 
     going_on = len(turnstile.seats) if pipeline == EVERY else turnstile.seated(pipeline)
     left_alone = () if going_on == 0 else (f"left {going_on} run(s) alone that were let through before",)
     if kept is not pause:
-        return Acted(did_not=(f"paused nothing: {_named(pipeline)} is paused already, {_told_of(kept)}", *left_alone))
+        are = "are" if pipeline == EVERY else "is"
+        already = f"paused nothing: {_named(pipeline)} {are} paused already, {_told_of(kept)}"
+        return Acted(did_not=(already, *left_alone))
     _record(plane, "paused", pipeline, actor, reason)
     return Acted(did=(f"paused {_named(pipeline)}",), did_not=left_alone)
 
@@ -99,7 +101,8 @@ def resume_pipeline(plane: ControlPlane, pipeline: PipelineKey, actor: Actor, *,
     if was_paused is not None:
         _record(plane, "resumed", pipeline, actor, reason)
     did = () if was_paused is None else (f"resumed {_named(pipeline)}, paused {_told_of(was_paused)}",)
-    did_not = () if was_paused is not None else (f"resumed nothing: {_named(pipeline)} was not paused",)
+    were = "were" if pipeline == EVERY else "was"
+    did_not = () if was_paused is not None else (f"resumed nothing: {_named(pipeline)} {were} not paused",)
     return Acted(
         did=(*did, "had the dispatcher look"), did_not=(*did_not, *_still_kept_out(plane, pipeline, turnstile))
     )

@@ -35,7 +35,8 @@ def repair_run(plane: ControlPlane, run_id: RunId, actor: Actor) -> Acted:
         )
     if run.state is not RunState.ENDED or run.databricks_run_id is None:
         current = f"{run.state.value}, Databricks run {run.databricks_run_id or 'none'}"
-        raise IllegalTransitionError(RunRule.REPAIR_WHAT_RAN, run.id, current, "repaired; retry it instead")
+        instead = "retry it instead" if run.state is RunState.ENDED else "wait until it has ended, or cancel it"
+        raise IllegalTransitionError(RunRule.REPAIR_WHAT_RAN, run.id, current, f"repaired; {instead}")
     if run.outcome is Outcome.COMPLETED:
         raise IllegalTransitionError(RunRule.REJECT_RETRY_OF_SUCCESS, run.id, "completed", f"repaired; {ASK_ANEW}")
     try:

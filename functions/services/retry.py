@@ -26,9 +26,10 @@ def retry_run(plane: ControlPlane, run_id: RunId, actor: Actor, *, note: str | N
     if entry.value.state is not RunState.ENDED:
         queue_run(plane, entry.value)
         run = entry.value
+        ends = ", and is being cancelled: ask again when it has ended" if run.is_cancel_wanted else ""
         return Acted(
             did=("had the dispatcher look at it",),
-            did_not=(f"began no attempt: attempt {run.attempt} has not ended, it is {run.state.value}",),
+            did_not=(f"began no attempt: attempt {run.attempt} has not ended, it is {run.state.value}{ends}",),
         )
     entry = free_the_others(plane, publish_outbox(plane, entry))
     attempt = entry.value.attempt

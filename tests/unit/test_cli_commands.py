@@ -228,7 +228,8 @@ def test_explain_of_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
     done = _tidegate("explain", str(tmp_path / "none.json"))
 
     assert done.returncode == 1
-    assert "No such file or directory" in done.stderr
+    assert "No such file or directory; expected a file with one event, " in done.stderr
+    assert "or the whole id of an arrival or a run" in done.stderr  # half an id is taken for a file
     assert "Traceback" not in done.stderr
 
 

@@ -343,6 +343,16 @@ def test_a_replay_knows_what_its_target_is(plane: Plane, target: str, body: dict
     assert headers["idempotency-key"] == "ticket-17"
 
 
+@pytest.mark.parametrize("text", ["2026-03-01T12:30Z", "2026-03-01T12:30:00.000000Z"])
+def test_a_replay_takes_the_times_that_explain_takes(plane: Plane, text: str) -> None:
+    plane.tell("POST /api/replays", (200, {"id": "r", "did": [], "did_not": []}))
+
+    done = tidegate(plane, "replay", ARRIVAL, "--at", text)
+
+    assert done.exit_code == 0
+    assert plane.asked[0][1] == {"arrival": ARRIVAL, "at": "2026-03-01T12:30:00.000000Z"}
+
+
 def test_what_is_no_target_is_not_sent(plane: Plane) -> None:
     replayed, cancelled = tidegate(plane, "replay", "something"), tidegate(plane, "cancel", "something")
 

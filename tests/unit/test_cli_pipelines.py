@@ -67,10 +67,10 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Stub]:
 def test_a_pause_says_who_and_why_and_prints_what_was_done(stub: _Stub, capsys: pytest.CaptureFixture[str]) -> None:
     stub.answer = (200, {"did": ["paused pipeline p"], "did_not": ["left 1 run(s) alone"]})
 
-    pause_pipeline("p/../all", reason="costs", as_json=False)
+    pause_pipeline("p", reason="costs", as_json=False)
 
     ((method, path, key, body),) = stub.asked
-    assert (method, path, key) == ("POST", "/api/pipelines/p%2F..%2Fall/pause", "secret")
+    assert (method, path, key) == ("POST", "/api/pipelines/p/pause", "secret")
     assert isinstance(body, dict)
     assert (body["reason"], bool(body["by"])) == ("costs", True)
     assert capsys.readouterr().out == "did: paused pipeline p\ndid not: left 1 run(s) alone\n"
@@ -98,6 +98,15 @@ def test_pipelines_are_listed_for_people_and_for_machines(stub: _Stub, capsys: p
     assert "3 of 50" in table
     assert "by ada since 2026-03-01 12:00: [bold]the schema changes" in table
     assert [json.loads(line) for line in lines] == [ALL, PAUSED]
+
+
+@pytest.mark.parametrize("name", ["", "p/../all", "P", "p q"])
+def test_what_is_no_pipelines_name_is_not_sent(stub: _Stub, name: str) -> None:
+    """Nothing at all was answered with the host's own 404, Not Found."""
+    with pytest.raises(CommandError, match="expected all, or a pipeline's name as `tidegate pipelines` shows it"):
+        pause_pipeline(name, reason="", as_json=False)
+
+    assert stub.asked == []
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,7 @@ def test_a_cancelled_run_can_be_retried_by_a_person() -> None:
     world = World()
     run = submitted(world)
     cancel_run(world.plane, run.id, ANN)
+    too_early = retry_run(world.plane, run.id, ANN)
     world.settle()
 
     acted = retry_run(world.plane, run.id, ANN)
@@ -190,6 +191,7 @@ def test_a_cancelled_run_can_be_retried_by_a_person() -> None:
     assert (only_run(world).state, only_run(world).attempt) == (RunState.SUBMITTED, 2)
     assert not only_run(world).is_cancel_wanted
     assert acted.did == ("began attempt 2",)
+    assert too_early.did_not[0].endswith("it is submitted, and is being cancelled: ask again when it has ended")
 
 
 def test_the_reconciler_cancels_what_a_dying_process_only_noted() -> None:

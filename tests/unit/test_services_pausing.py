@@ -237,6 +237,18 @@ def test_pausing_and_resuming_twice_says_what_it_did_not_do() -> None:
     assert [span.fields["by"] for span in world.telemetry.spans if span.name == "operator"] == ["ada", "bob"]
 
 
+def test_of_all_pipelines_is_spoken_in_the_plural() -> None:
+    world = World()
+
+    pause_pipeline(world.plane, EVERY, ADA)
+    second = pause_pipeline(world.plane, EVERY, BOB)
+    resume_pipeline(world.plane, EVERY, BOB)
+    again = resume_pipeline(world.plane, EVERY, BOB)
+
+    assert second.did_not[0].startswith("paused nothing: all pipelines are paused already, by ada")
+    assert again.did_not == ("resumed nothing: all pipelines were not paused",)
+
+
 def test_resuming_one_while_all_are_paused_says_that_it_stays_so() -> None:
     world = World()
     pause_pipeline(world.plane, SCORING, ADA)

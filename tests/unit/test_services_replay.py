@@ -330,6 +330,8 @@ def test_an_arrival_is_found_at_once_by_the_time_of_its_recording() -> None:
 
     with pytest.raises(NotFoundError, match="say with `at` when it was recorded"):
         ask(world, arrival=arrival.id)
+    with pytest.raises(NotFoundError, match="none recorded then; expected in `at` exactly the `recorded_at`"):
+        ask(world, arrival=arrival.id, at=(arrival.recorded_at + timedelta(seconds=1)).isoformat())
     _, acted = ask(world, arrival=arrival.id, at=arrival.recorded_at.isoformat())
 
     assert acted.did
