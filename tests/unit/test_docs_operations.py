@@ -6,6 +6,8 @@ from pathlib import Path
 
 import function_app
 from cli.main import app
+from functions.core.alerts import AlertKind
+from functions.core.reasons import HoldReason
 
 _TEXT = (Path(__file__).parents[2] / "docs/operations.md").read_text()
 
@@ -61,3 +63,23 @@ def test_every_command_that_is_named_exists_and_every_acting_one_is_named() -> N
     assert named <= commands
     assert len(acting_commands) >= 4
     assert acting_commands <= named
+
+
+def test_whatever_an_accepted_file_waits_for_has_a_recipe() -> None:
+    never_a_files = {HoldReason.NOTHING_HELD, HoldReason.START_RATE}  # an empty batch; a run's, over in a moment
+
+    assert {reason for reason in HoldReason if f"`{reason.value}`" not in _TEXT} == never_a_files
+
+
+def test_every_code_that_a_run_fails_with_says_what_to_do() -> None:
+    errors = (Path(__file__).parents[2] / "databricks_runtime/mlops/src/tidegate_mlops/errors.py").read_text()
+    codes = set(re.findall(r'^    code = "(\w+)"$', errors, flags=re.MULTILINE))
+
+    assert len(codes) > 8
+    assert {code for code in codes if f"`{code}`" not in _TEXT} == set()
+
+
+def test_every_alert_is_in_the_table_of_alerts() -> None:
+    table = _TEXT.partition("## An alert was raised")[2].partition("\n## ")[0]
+
+    assert {kind for kind in AlertKind if not re.search(rf"^\|.*`{kind.value}`.*\|", table, re.MULTILINE)} == set()

@@ -113,6 +113,7 @@ def test_what_is_no_event_is_refused() -> None:
     assert world.tables.rows["arrivals"] == {}
 
 
+@pytest.mark.recipe("Files are held and no run follows")
 def test_without_a_model_arrivals_wait_and_say_why() -> None:
     """A model version is never guessed."""
     world = World(model_version=None)
@@ -125,6 +126,7 @@ def test_without_a_model_arrivals_wait_and_say_why() -> None:
     assert world.databricks_runs() == []
 
 
+@pytest.mark.recipe("Files are held and no run follows")
 def test_arrivals_go_as_soon_as_there_is_a_model() -> None:
     world = World(model_version=None)
     world.deliver(make_blob("a.parquet"))
