@@ -37,6 +37,8 @@ def replay(target: str, *, at: str | None, key: str | None, as_json: bool) -> No
     else:
         expected = "an arrival's id, a run's id, or the name of a dead letter, which ends in .json"
         raise CommandError(f"got {target!r}, expected {expected}")
+    if key == "":  # of a variable that is not set: the app would take it for no key at all
+        raise CommandError("--key: got '', expected 1 to 128 letters, digits, '_', '.', ':' or '-'")
     if at is not None:
         body["at"] = to_iso(moment_of("--at", at))
     _tell(open_api().post("replays", body, idempotency_key=key), as_json=as_json)

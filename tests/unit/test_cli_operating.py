@@ -353,6 +353,14 @@ def test_a_replay_takes_the_times_that_explain_takes(plane: Plane, text: str) ->
     assert plane.asked[0][1] == {"arrival": ARRIVAL, "at": "2026-03-01T12:30:00.000000Z"}
 
 
+def test_a_name_for_a_replay_that_came_out_empty_is_not_taken_for_none(plane: Plane) -> None:
+    done = tidegate(plane, "replay", ARRIVAL, "--key", "")
+
+    assert done.exit_code == 1
+    assert done.stderr.startswith("Error: --key: got '', expected 1 to 128 letters")
+    assert plane.asked == []
+
+
 def test_what_is_no_target_is_not_sent(plane: Plane) -> None:
     replayed, cancelled = tidegate(plane, "replay", "something"), tidegate(plane, "cancel", "something")
 
