@@ -375,6 +375,16 @@ class RunSubmitter(Protocol):
         """Return the one job of this name and environment; raises UnknownJobError or AmbiguousJobError."""
         ...
 
+    def check_job(self, job: JobKey) -> None:
+        """Look the job up again, whatever is remembered of it.
+
+        Raises:
+            UnknownJobError: It is not there any more.
+            AmbiguousJobError: Another job has got its name.
+            DriftedJobError: It does not queue what it cannot run at once.
+        """
+        ...
+
     def submit(self, job: JobKey, token: IdempotencyToken, parameters: Mapping[str, str]) -> DatabricksRunId:
         """Return the run of this token, starting it if there is none; equal token, same run."""
         ...

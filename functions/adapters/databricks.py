@@ -11,6 +11,7 @@ from functions.core.databricks_states import RunStatus, status_of
 from functions.core.errors import (
     AccessRefusedError,
     AmbiguousJobError,
+    DriftedJobError,
     MlopsError,
     NotFoundError,
     RunRejectedError,
@@ -24,6 +25,7 @@ from functions.core.model import DatabricksJobId, DatabricksRunId, IdempotencyTo
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
+    from databricks.sdk.service.jobs import JobSettings
 
 __all__ = [
     "AZURE_DATABRICKS_SCOPE",
@@ -215,20 +217,32 @@ class DatabricksJobs:
     def find_job(self, job: JobKey) -> DatabricksJobId:
         """Return the one job of this name and environment; a found one is remembered."""
         known = self._job_ids.get(job)
-        if known is not None:
-            return known
+        return self._look_up(job)[0] if known is None else known
+
+    def check_job(self, job: JobKey) -> None:
+        """Look the job up again; raises unless it is there once and queues what it cannot run at once."""
+        _, settings = self._look_up(job)
+        if settings.queue is None or not settings.queue.enabled:
+            raise DriftedJobError(job, "skips what it cannot run at once instead of queueing it")
+
+    def _look_up(self, job: JobKey) -> tuple[DatabricksJobId, "JobSettings"]:
+        """Return the one job of this name as it is now, and remember it."""
+        self._job_ids.pop(job, None)
         name = self._job_name(job)
         with workspace_errors(f"looking up job {name!r}"):
             # The API's filter ignores case, so the exact name is compared here.
-            jobs = self._workspace.client.jobs.list(name=name, limit=25)
-            ids = [found.job_id for found in jobs if found.settings is not None and found.settings.name == name]
-        found_ids = [job_id for job_id in ids if job_id is not None]
-        if not found_ids:
+            found = {
+                listed.job_id: listed.settings
+                for listed in self._workspace.client.jobs.list(name=name, limit=25)
+                if listed.job_id is not None and listed.settings is not None and listed.settings.name == name
+            }
+        if not found:
             raise UnknownJobError(job, self._known_jobs())
-        if len(found_ids) > 1:
-            raise AmbiguousJobError(job, found_ids)
-        self._job_ids[job] = DatabricksJobId(found_ids[0])
-        return self._job_ids[job]
+        if len(found) > 1:
+            raise AmbiguousJobError(job, list(found))
+        ((job_id, settings),) = found.items()
+        self._job_ids[job] = DatabricksJobId(job_id)
+        return self._job_ids[job], settings
 
     def submit(self, job: JobKey, token: IdempotencyToken, parameters: Mapping[str, str]) -> DatabricksRunId:
         """Return the run of this token, starting it if there is none; equal token, same run."""

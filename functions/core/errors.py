@@ -4,7 +4,7 @@
     ├── PermanentError     retrying cannot help: dead-letter the event, tell a person
     │   └── InvalidEventError · InvalidDocumentError · InvalidRequestError · InvalidConfigurationError ·
     │       InvalidSettingsError · IllegalPlanError · IllegalTransitionError · ParametersTooLargeError ·
-    │       UnknownPipelineError · UnknownRunError · UnknownJobError · AmbiguousJobError ·
+    │       UnknownPipelineError · UnknownRunError · UnknownJobError · AmbiguousJobError · DriftedJobError ·
     │       RunRejectedError · AccessRefusedError · NotFoundError · ContinuationLostError · NotSignedInError ·
     │       RoleMissingError
     └── TransientError     retrying may help: let the host redeliver, or put the work back with delay
@@ -23,6 +23,7 @@ __all__ = [
     "AccessRefusedError",
     "AmbiguousJobError",
     "ContinuationLostError",
+    "DriftedJobError",
     "IllegalPlanError",
     "IllegalTransitionError",
     "InvalidConfigurationError",
@@ -213,6 +214,18 @@ class AmbiguousJobError(PermanentError):
     def __str__(self) -> str:
         ids = ", ".join(map(str, self.ids))
         return f"{len(self.ids)} jobs are named like {self.job!r} (ids {ids}), expected one; delete the others"
+
+
+class DriftedJobError(PermanentError):
+    """A job is not any more as its template says."""
+
+    def __init__(self, job: JobKey, drift: str) -> None:
+        super().__init__(job, drift)
+        self.job = job
+        self.drift = drift
+
+    def __str__(self) -> str:
+        return f"the job for {self.job!r} {self.drift}, unlike its template; deploy it again"
 
 
 class _SubjectError(MlopsError):

@@ -93,7 +93,7 @@ def check_health(plane: ControlPlane) -> Health:
             break
     for job in sorted(plane.pipelines.jobs):
         try:
-            plane.submitter.find_job(job)
+            plane.submitter.check_job(job)
         except MlopsError as error:
             problems.append((f"job:{job}", str(error)))
     now = plane.clock.now()

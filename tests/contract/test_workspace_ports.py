@@ -12,6 +12,7 @@ from functions.core.databricks_states import Verdict
 from functions.core.errors import (
     AccessRefusedError,
     AmbiguousJobError,
+    DriftedJobError,
     NotFoundError,
     RunRejectedError,
     RunSubmissionError,
@@ -282,6 +283,32 @@ def test_a_job_that_was_deployed_again_is_found_again(real: Ports, workspace: Wo
     client.jobs.create(name="tidegate-test-moved", tasks=[task])
 
     assert real.submitter.submit(JobKey("moved"), IdempotencyToken("0" * 64), {})
+
+
+@pytest.mark.integration
+def test_a_job_that_was_found_is_checked_as_it_is_now(real: Ports, workspace: Workspace) -> None:
+    """R29: what was deleted, got a namesake or lost its queue since it was found is told until it is mended."""
+    client = workspace.client()
+    task = jobs.Task(task_key="only", notebook_task=jobs.NotebookTask(notebook_path="/nothing"))
+    name, queue = "tidegate-test-checked", jobs.QueueSettings(enabled=True)
+    first = client.jobs.create(name=name, tasks=[task], queue=queue).job_id
+    assert first is not None
+    assert real.submitter.find_job(JobKey("checked")) == first
+    real.submitter.check_job(JobKey("checked"))
+
+    other = client.jobs.create(name=name, tasks=[task]).job_id
+    assert other is not None
+    with pytest.raises(AmbiguousJobError):
+        real.submitter.check_job(JobKey("checked"))
+    client.jobs.delete(first)
+    with pytest.raises(DriftedJobError, match="instead of queueing it"):
+        real.submitter.check_job(JobKey("checked"))
+    client.jobs.update(other, new_settings=jobs.JobSettings(queue=queue))
+    real.submitter.check_job(JobKey("checked"))
+    assert real.submitter.find_job(JobKey("checked")) == other
+    client.jobs.delete(other)
+    with pytest.raises(UnknownJobError):
+        real.submitter.check_job(JobKey("checked"))
 
 
 @pytest.mark.parametrize("make", [InMemoryWorkspace, lambda: SimulatedWorkspace(NoFaults(), lambda *_: None)])

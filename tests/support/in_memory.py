@@ -24,6 +24,7 @@ from functions.core.databricks_states import RunStatus, status_of
 from functions.core.errors import (
     AmbiguousJobError,
     ContinuationLostError,
+    DriftedJobError,
     InvalidDocumentError,
     LedgerConflictError,
     NotFoundError,
@@ -349,6 +350,7 @@ class InMemoryWorkspace:
     ) -> None:
         self.calls = _Calls(faults or NoFaults())
         self.jobs: Counter[JobKey] = Counter(JobKey(job) for job in jobs)
+        self.jobs_without_queue: set[JobKey] = set()
         self.runs: dict[DatabricksRunId, DatabricksRun] = {}
         self.models: dict[tuple[str, str], str] = {}
         self._ids = itertools.count(first_id)
@@ -362,6 +364,11 @@ class InMemoryWorkspace:
         if count > 1:
             raise AmbiguousJobError(job, list(range(1, count + 1)))
         return DatabricksJobId(sorted(self.jobs).index(job) + 1)
+
+    def check_job(self, job: JobKey) -> None:
+        self.find_job(job)
+        if job in self.jobs_without_queue:
+            raise DriftedJobError(job, "skips what it cannot run at once instead of queueing it")
 
     def submit(self, job: JobKey, token: IdempotencyToken, parameters: Mapping[str, str]) -> DatabricksRunId:
         self.find_job(job)

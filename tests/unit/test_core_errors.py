@@ -35,6 +35,9 @@ EXAMPLES: dict[MlopsError, str] = {
     errors.AmbiguousJobError(JobKey("j"), [1, 2]): (
         "2 jobs are named like 'j' (ids 1, 2), expected one; delete the others"
     ),
+    errors.DriftedJobError(JobKey("j"), "skips runs"): (
+        "the job for 'j' skips runs, unlike its template; deploy it again"
+    ),
     errors.RunRejectedError("submitting", "a bad parameter"): "submitting: a bad parameter",
     errors.AccessRefusedError("listing jobs", "no role"): "listing jobs: no role",
     errors.NotFoundError("reading", "gone"): "reading: gone",

@@ -9,7 +9,7 @@ from functions.core.decided import Skip
 from functions.core.errors import InvalidRequestError, UnknownPipelineError, UnknownRunError
 from functions.core.ledger import Run
 from functions.core.listing import RunFilter
-from functions.core.model import BlobVersion, Outcome, PipelineKey, RunId, RunState
+from functions.core.model import BlobVersion, JobKey, Outcome, PipelineKey, RunId, RunState
 from functions.core.reasons import SkipReason
 from functions.ports import NotedSlot
 from functions.services import decided_runs
@@ -309,6 +309,20 @@ def test_health_names_every_job_that_is_missing() -> None:
     assert [name for name, _ in health.problems] == ["job:scoring", "job:training"]
     assert health.to_public_json(with_details=False) == {"status": "red", "problems": ["job:scoring", "job:training"]}
     assert check_health(World().plane).is_green
+
+
+def test_health_names_every_job_that_has_drifted() -> None:
+    """R29: a namesake of a job, and a job that would skip what it cannot run, are seen before a run is lost to them."""
+    world = World()
+    assert check_health(world.plane).is_green
+
+    world.workspace.jobs[JobKey("scoring")] += 1
+    world.workspace.jobs_without_queue.add(JobKey("training"))
+
+    problems = dict(check_health(world.plane).problems)
+    assert set(problems) == {"job:scoring", "job:training"}
+    assert "expected one" in problems["job:scoring"]
+    assert "instead of queueing it" in problems["job:training"]
 
 
 def test_red_health_is_looked_at_again_soon() -> None:
