@@ -104,6 +104,18 @@ def test_what_nobody_wants_is_recorded_with_the_reason(container: str, path: str
     assert world.databricks_runs() == []
 
 
+def test_an_entry_names_the_configuration_that_decided() -> None:
+    """R20: of what is held and of what was ignored."""
+    world = World(model_version=None)
+    wanted, unwanted = make_blob("a.parquet"), make_blob("b.csv")
+
+    world.deliver(wanted)
+    world.deliver(unwanted)
+
+    assert world.pipelines.version not in {"", make_pipelines(max_files=7).version}
+    assert {world.arrival(blob).config_version for blob in (wanted, unwanted)} == {world.pipelines.version}
+
+
 def test_what_is_no_event_is_refused() -> None:
     world = World()
 

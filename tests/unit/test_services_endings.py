@@ -359,6 +359,25 @@ def test_a_run_that_databricks_rejects_has_failed() -> None:
     assert world.arrival(make_blob()).state is ArrivalState.FAILED
 
 
+def test_parameters_that_are_too_large_are_never_sent() -> None:
+    """R28: the run fails before any call, and says by how much."""
+    faults = Answers()
+    world = World(faults=faults)
+    faults.refused["workspace.submit"] = RunSubmissionError("starting job", "timeout")
+    world.deliver(make_blob())
+    entry = world.ledger.get_run(only_run(world).id)
+    assert entry is not None
+    world.ledger.update_run(entry, replace(entry.value, parameters={"seed": "1" * 10_000}))
+    faults.refused.clear()
+
+    world.clock.advance(timedelta(seconds=62))
+    world.work()
+
+    assert world.databricks_runs() == []
+    assert only_run(world).outcome is Outcome.FAILED
+    assert "expected at most 10000" in (only_run(world).reason or "")
+
+
 def test_a_person_may_ask_for_another_attempt_and_asking_twice_is_one() -> None:
     """R08."""
     world = World()

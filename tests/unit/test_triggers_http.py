@@ -18,7 +18,7 @@ from functions.services.quarantine import quarantine_message
 from functions.services.reconcile import reconcile
 from functions.services.requests import request_run
 from functions.triggers import acting, answers, http, reading, replays
-from tests.support.control_plane import ACCOUNT, SCORING, World, make_blob
+from tests.support.control_plane import ACCOUNT, SCORING, TRAINING, World, make_blob
 from tests.support.records import make_signal
 
 BODY = {"pipeline": SCORING, "files": [f"https://{ACCOUNT}.blob.core.windows.net/input/{make_blob().path}"]}
@@ -221,6 +221,8 @@ def test_runs_are_found_by_state_model_and_blob(world: World) -> None:
     assert len(ids(model="main.tidegate.flight_delay")) == len(ids(model="main.tidegate.flight_delay/7")) == 2
     assert ids(model="main.tidegate.flight_delay/8") == ids(model="main.tidegate.other") == []
     assert ids(since="2026-03-01T12:00:01Z") == []
+    assert len(ids(pipeline=SCORING)) == 2
+    assert ids(pipeline=TRAINING) == []
 
 
 def test_arrivals_are_listed_by_state_pipeline_and_blob(world: World) -> None:
