@@ -8,9 +8,10 @@ import pytest
 
 from functions.core.access import Actor
 from functions.core.errors import NotFoundError, PublicationError, ThrottledError, WorkspaceUnavailableError
+from functions.core.freezing import token_of
 from functions.core.model import ArrivalState, Outcome, PipelineKey, RunId, RunState
 from functions.core.reasons import HoldReason
-from functions.core.run_transitions import want_cancel
+from functions.core.run_transitions import persist_token, want_cancel
 from functions.core.turnstile import Refusal, Seat, Turnstile
 from functions.core.work import WorkItem, WorkKind
 from functions.services.closing import close_pipeline_batch
@@ -18,9 +19,11 @@ from functions.services.dispatch import dispatch
 from functions.services.quarantine import quarantine_message
 from functions.services.reconcile import reconcile
 from functions.services.replay import replay
+from functions.services.requests import request_run
 from functions.services.retry import retry_run
+from functions.services.submission import advance_run
 from functions.services.sweep import sweep
-from functions.services.turnstile import change_turnstile, leave_seat, look_at_turnstile
+from functions.services.turnstile import bar, change_turnstile, leave_seat, look_at_turnstile
 from tests.support.control_plane import SCORING, World, make_blob, make_pipelines
 from tests.support.in_memory import Faults
 
@@ -308,6 +311,27 @@ def test_a_sweep_makes_nothing_of_what_the_ledger_may_have_forgotten() -> None:
 
     assert counts["older_than_kept"] == 1
     assert [arrival.blob.path for arrival in world.arrivals()] == ["flights/new/young.parquet"]
+
+
+def test_a_slow_worker_ends_no_attempt_that_followed_a_barred_one() -> None:
+    """R08, I2: it was on the way to a seat, was ended as skipped meanwhile, and a person asked for another attempt."""
+    world = World()
+    world.inputs.put(replace(make_blob(), path="flights/history/a.parquet"))
+    request_run(world.plane, b'{"pipeline": "flight_delay_training"}', idempotency_key="a")
+    (decided,) = world.runs()
+    entry = world.ledger.get_run(decided.id)
+    assert entry is not None
+    unsent = world.ledger.update_run(entry, persist_token(entry.value, token_of(entry.value), world.clock.now()))
+    assert bar(world.plane, unsent.value, "superseded")
+    advance_run(world.plane, unsent)
+    assert [run.outcome for run in world.runs()] == [Outcome.SKIPPED]
+    retry_run(world.plane, decided.id, ANN)
+    world.work()
+
+    advance_run(world.make_plane(), unsent)
+
+    (run,) = world.runs()
+    assert (run.attempt, run.state, run.outcome) == (2, RunState.SUBMITTED, None)
 
 
 def test_replayed_work_has_all_its_tries_before_it() -> None:

@@ -51,6 +51,21 @@ class TestLateFiles:
         )
         assert second.batch_id != first.batch_id
 
+    def test_a_file_that_a_dead_worker_claimed_for_a_frozen_version_is_in_the_next_one(self) -> None:
+        """R10: whoever looks lets it go, and looks again at once."""
+        world = self.frozen_world(f"{MARKER}, {LATE}")
+        (first,) = world.runs()
+        land(world, part("c"))
+        claimed = world.ledger.get_arrival(part("c"))
+        assert claimed is not None
+        world.ledger.update_arrival(claimed, claimed.value.assign(first.id, world.clock.now()))
+
+        world.clock.advance(timedelta(seconds=11))
+        world.work()
+
+        assert batches(world) == [names("a", "b"), names("a", "b", "c")]
+        assert world.arrival(part("c")).run_id != first.id
+
     def test_the_end_of_a_later_version_says_what_it_takes_the_place_of(self) -> None:
         """R10: a subscriber that hears of both knows which counts, whoever announces it."""
         world = self.frozen_world(f"{MARKER}, {LATE}")

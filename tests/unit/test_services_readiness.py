@@ -5,7 +5,9 @@ from datetime import timedelta
 import pytest
 
 from functions.core.model import ArrivalState, RunState
+from functions.core.work import WorkItem, WorkKind
 from functions.services.arrive import arrive
+from functions.services.dispatch import dispatch
 from functions.services.reconcile import reconcile
 from tests.support.consignments import (
     COUNT,
@@ -28,6 +30,20 @@ from tests.support.control_plane import SCORING, World, blob_message, make_blob,
 
 class TestMarker:
     """Readiness by a marker such as Spark's _SUCCESS."""
+
+    def test_a_marker_that_comes_long_after_its_files_starts_them_without_the_reconciler(self) -> None:
+        """R10: nobody looks at a folder any more that waits for nothing but its marker."""
+        world = make_world(MARKER)
+        land(world, part("a"), part("b"))
+        world.clock.advance(timedelta(seconds=11))
+        world.work()
+        assert world.queue.messages == []
+
+        land(world, marker())
+        world.clock.advance(timedelta(seconds=11))
+        world.work()
+
+        assert batches(world) == [names("a", "b")]
 
     def test_files_wait_for_their_marker_and_make_one_run(self) -> None:
         """R10: however long it takes, half a folder is never scored."""
@@ -276,3 +292,14 @@ class TestTimeout:
         assert world.runs() == []
         assert world.arrival(part("a")).state is ArrivalState.HELD
         assert world.queue.messages == []
+
+
+@pytest.mark.parametrize("readiness", [MARKER, MANIFEST, COUNT])
+def test_a_look_at_a_folder_without_files_finds_nothing(readiness: str) -> None:
+    """Its wake-up was late, or a person has moved its files: that is no failure, even if it starts incomplete."""
+    world = make_world(f'{readiness}, on_timeout = "start"')
+    item = WorkItem(kind=WorkKind.CLOSE_BATCH, pipeline=SCORING, consignment=PLACE)
+
+    dispatch(world.plane, item.to_json())
+
+    assert (world.runs(), world.queue.messages) == ([], [])

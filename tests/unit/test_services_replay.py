@@ -87,7 +87,7 @@ def test_an_ignored_arrival_is_decided_again_by_the_present_configuration() -> N
     world.settle_submissions()
 
     assert acted.did_not == ()
-    assert world.arrival(blob).state is ArrivalState.ASSIGNED
+    assert (world.arrival(blob).state, world.arrival(blob).config_version) == (ArrivalState.ASSIGNED, "another")
     assert len(world.databricks_runs()) == 1
 
 
