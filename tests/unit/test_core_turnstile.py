@@ -123,6 +123,8 @@ def test_who_queues_keeps_the_place_and_who_stays_away_loses_it() -> None:
     assert later.queue == (Queued(pipeline=B, since=NOON, seen_at=NOON + timedelta(seconds=100)),)
     limits = replace(FAST, max_in_flight=1)
     assert admitted(queued, candidate(A), limits=limits, at=NOON + timedelta(seconds=121)).seated(A) == 1
+    # Whoever leaves a seat wakes the first in the queue, which must be someone who still wants one.
+    assert [item.pipeline for item in queued.queue_up(C, NOON + timedelta(seconds=121)).queue] == [C]
 
 
 def test_a_paused_pipeline_keeps_no_place_in_the_queue() -> None:
@@ -217,6 +219,25 @@ def test_a_clock_that_leaps_and_leaps_back_gives_no_budget_twice(leap: timedelta
     assert back.begun_on(TODAY, EVERY) == 2
     again = admitted(back, candidate(C), number=3)
     assert (again.begun_on(TODAY, EVERY), again.begun_on((NOON + leap).date(), A)) == (3, 1)
+
+
+def test_a_clock_that_leaps_twice_before_it_leaps_back_gives_no_budget_twice() -> None:
+    """R77: by way of a day that it has been at before, too."""
+    who, in_five_days = candidate(budget=1), NOON + timedelta(days=5)
+    turnstile = admitted(admitted(Turnstile(), who), who, number=1, at=in_five_days)
+    turnstile = admitted(turnstile, candidate(B))
+    turnstile = admitted(turnstile, candidate(C), at=NOON + timedelta(days=365))
+
+    assert refused(turnstile, who).reason is HoldReason.BUDGET_SPENT
+    assert refused(turnstile, who, at=in_five_days).reason is HoldReason.BUDGET_SPENT
+
+
+def test_who_was_told_of_a_spent_budget_is_told_once_a_day_whoever_starts_meanwhile() -> None:
+    """R77."""
+    told = Turnstile().note_told(A, TODAY)
+
+    assert admitted(told, candidate(B)).told == {A: TODAY}
+    assert admitted(told, candidate(B), at=NOON + timedelta(days=1)).told == {}
 
 
 def test_the_count_of_a_day_that_is_over_is_not_kept() -> None:

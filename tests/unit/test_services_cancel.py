@@ -14,10 +14,11 @@ from functions.core.run_transitions import begin_next_attempt, want_cancel
 from functions.services.cancel import cancel_run
 from functions.services.complete import complete
 from functions.services.dispatch import dispatch
+from functions.services.pausing import pause_pipeline
 from functions.services.reconcile import reconcile
 from functions.services.retry import retry_run
 from functions.services.submission import advance_run
-from tests.support.control_plane import World, make_blob, make_pipelines
+from tests.support.control_plane import SCORING, World, make_blob, make_pipelines
 from tests.support.fault_walk import ProcessDiedError
 from tests.support.in_memory import Faults
 
@@ -68,6 +69,18 @@ def test_a_run_that_was_not_sent_ends_without_ever_being_sent() -> None:
 
     assert (only_run(world).outcome, only_run(world).attempt) == (Outcome.CANCELLED, 2)
     assert len(world.databricks_runs()) == 1
+    assert acted.did == ("noted that it is to be cancelled", "ended it as cancelled")
+
+
+def test_a_run_that_waits_for_its_pipeline_to_resume_ends_while_that_is_paused() -> None:
+    """Nobody resumes a pipeline for what is not to run."""
+    world = World()
+    run = decided(world)
+    pause_pipeline(world.plane, SCORING, ANN)
+
+    acted = cancel_run(world.plane, run.id, ANN)
+
+    assert only_run(world).outcome is Outcome.CANCELLED
     assert acted.did == ("noted that it is to be cancelled", "ended it as cancelled")
 
 

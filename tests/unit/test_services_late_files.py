@@ -1,9 +1,12 @@
 """Tests what becomes of a file whose consignment was frozen without it."""
 
+from collections.abc import Callable
 from datetime import timedelta
 
 from functions.core.manifest import InputManifest
 from functions.core.model import ArrivalState, Outcome, RunState
+from functions.core.work import WorkItem, WorkKind
+from functions.services.dispatch import dispatch
 from tests.support.consignments import (
     COUNT,
     FOLDER,
@@ -18,9 +21,11 @@ from tests.support.consignments import (
     names,
     part,
     pass_time,
+    pipelines_of,
     versions_before,
 )
 from tests.support.control_plane import SCORING, World
+from tests.support.in_memory import Faults
 
 
 class TestLateFiles:
@@ -65,6 +70,36 @@ class TestLateFiles:
 
         assert batches(world) == [names("a", "b"), names("a", "b", "c")]
         assert world.arrival(part("c")).run_id != first.id
+
+    def test_a_slow_worker_that_froze_a_version_leaves_the_later_one_as_it_is(self) -> None:
+        """R10: between its run and its note, another worker froze the next version; the one after replaces that."""
+
+        class AfterTheRun(Faults):
+            then: Callable[[], None] | None = None
+
+            def after(self, call: str) -> None:
+                then = self.then
+                if call == "tables.runs.insert" and then is not None:
+                    self.then = None
+                    then()
+
+        story = AfterTheRun()
+        world = World(pipelines=pipelines_of(f"{MARKER}, {LATE}"), faults=story)
+
+        def another_worker_goes_on() -> None:
+            land(world, part("c"))
+            world.clock.advance(timedelta(seconds=11))
+            item = WorkItem(kind=WorkKind.CLOSE_BATCH, pipeline=SCORING, consignment=PLACE)
+            dispatch(world.make_plane(), item.to_json())
+
+        story.then = another_worker_goes_on
+        land(world, part("a"), part("b"), marker())
+        pass_time(world)
+
+        land(world, part("d"))
+        pass_time(world)
+
+        assert batches(world) == [names("a", "b"), names("a", "b", "c"), names("a", "b", "c", "d")]
 
     def test_the_end_of_a_later_version_says_what_it_takes_the_place_of(self) -> None:
         """R10: a subscriber that hears of both knows which counts, whoever announces it."""

@@ -338,6 +338,23 @@ def test_held_files_let_a_run_go_first_that_waits_already() -> None:
     assert [run.parameters["attempt"] for run in world.databricks_runs()] == ["1", "1", "2"]
 
 
+def test_files_that_find_no_seat_stay_held_and_become_one_run() -> None:
+    """R14: and nobody is told that they wait for anything else, such as a model."""
+    world = World(pipelines=make_pipelines(limits="max_in_flight = 1, max_starts_per_second = 20"))
+    world.deliver(make_blob("a.parquet"))
+    later = [make_blob(name) for name in ("b.parquet", "c.parquet")]
+    for blob in later:
+        world.deliver(blob)
+    world.work()
+    reconcile(world.plane)
+
+    waiting, runs = {(world.arrival(blob).state, world.arrival(blob).reason) for blob in later}, len(world.runs())
+    finish_all(world, lambda _: None)
+
+    assert (waiting, runs) == ({(ArrivalState.HELD, None)}, 1)
+    assert sorted(run.arrival_count for run in world.runs()) == [1, 2]
+
+
 def test_files_beyond_the_budget_wait_for_the_next_day() -> None:
     """R77: held, not lost, and in one run together as soon as they may."""
     world = World(pipelines=make_pipelines(budget=2))
