@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from functions.core.access import Actor
 from functions.core.errors import LedgerConflictError, ThrottledError
+from functions.core.ledger import Run
 from functions.core.model import ArrivalState, BlobVersion, DatabricksRunId, Outcome, RunState
 from functions.core.reasons import SkipReason
 from functions.core.work import WorkItem, WorkKind
@@ -526,6 +527,22 @@ def test_supersede_waits_until_the_cancellation_is_confirmed() -> None:
     assert while_it_ends == 1
     assert set(asked) == {old.id}
     assert len(world.databricks_runs()) == 2
+
+
+def test_a_request_supersedes_the_run_that_is_active() -> None:
+    """R26: as new files do; what was decided before it gives way, not the other way round."""
+    world = World(pipelines=make_pipelines(policy="supersede"))
+    world.inputs.put(make_blob())
+    world.deliver(make_blob())
+    world.clock.advance(timedelta(seconds=1))
+
+    asked = request_run(world.plane, b'{"pipeline": "flight_delay_scoring"}', idempotency_key="a")
+    assert isinstance(asked, Run)
+    world.settle_submissions()
+
+    (old,) = [run for run in world.runs() if run.id != asked.id]
+    (new,) = [run for run in world.runs() if run.id == asked.id]
+    assert (old.outcome, new.state, new.outcome) == (Outcome.CANCELLED, RunState.SUBMITTED, None)
 
 
 def test_a_cancelled_run_is_confirmed_without_waiting_for_the_reconciler() -> None:
