@@ -1,5 +1,6 @@
 """Starts and watches Databricks runs through databricks-sdk, signed in with a managed identity."""
 
+import math
 import re
 import threading
 import time
@@ -326,10 +327,15 @@ class DatabricksJobs:
             self._workspace.client.jobs.cancel_run(run)
 
     def latest_repair(self, run: DatabricksRunId) -> int:
-        """Return the id of the run's latest repair, 0 if it has none."""
+        """Return the id of the run's latest repair, 0 if it has none.
+
+        Ids of repairs are not in the order of time. One that has not begun has no start yet: it is the latest.
+        """
         with workspace_errors(f"asking for the repairs of run {run}"):
             found = self._workspace.client.jobs.get_run(run, include_history=True)
-            return max((item.id or 0 for item in found.repair_history or []), default=0)
+            repairs = [item for item in found.repair_history or [] if item.id]
+            latest = max(reversed(repairs), key=lambda item: item.start_time or math.inf, default=None)
+            return 0 if latest is None or latest.id is None else latest.id
 
     def repair(self, run: DatabricksRunId, parameters: Mapping[str, str], *, after: int) -> None:
         """Have the failed tasks of an ended run done again, once.

@@ -205,7 +205,40 @@ def test_a_repair_is_made_once_however_often_it_is_sent(real: Ports) -> None:
     assert (before, first > 0) == (0, True)
     assert real.submitter.latest_repair(run) == first
     real.submitter.repair(run, {"attempt": "3"}, after=first)
-    assert real.submitter.latest_repair(run) > first
+    assert real.submitter.latest_repair(run) not in {before, first}
+
+
+@pytest.mark.parametrize("start_time", [1_700_000_002_000, 0, None])
+def test_the_latest_repair_is_the_last_that_began_whatever_its_id(
+    real: Ports, workspace: Workspace, start_time: int | None
+) -> None:
+    """R27: Databricks does not number repairs in order; one that waits has not begun."""
+    run = real.submitter.submit(JobKey("scoring"), IdempotencyToken("f" * 64), {})
+    history = [
+        {"type": "ORIGINAL", "start_time": 1_700_000_000_000},
+        {"type": "REPAIR", "id": 734_650_698_524_280, "start_time": 1_700_000_001_000},
+        {"type": "REPAIR", "id": 108_607_572_123_234, "start_time": start_time},
+    ]
+    body = {"run_id": run, "repair_history": history}
+    workspace.fault(method="GET", path=".*/runs/get", times=1, action={"status": 200, "body": body})
+
+    assert real.submitter.latest_repair(run) == 108_607_572_123_234
+
+
+def test_a_repair_whose_answer_was_lost_is_found_although_its_id_is_lower(real: Ports, workspace: Workspace) -> None:
+    """R27: sending it again would be refused, and the run would be announced as failed while its repair goes on."""
+    run = real.submitter.submit(JobKey("scoring"), IdempotencyToken("1" * 64), {})
+    first, second = 734_650_698_524_280, 108_607_572_123_234
+    history = [
+        {"type": "REPAIR", "id": first, "start_time": 1_700_000_001_000},
+        {"type": "REPAIR", "id": second, "start_time": 1_700_000_002_000},
+    ]
+    body = {"run_id": run, "repair_history": history}
+    workspace.fault(method="GET", path=".*/runs/get", times=2, action={"status": 200, "body": body})
+    refusal = {"error_code": "INVALID_STATE", "message": "The latest repair ID needs to be provided"}
+    workspace.fault(method="POST", path=".*/runs/repair", times=1, action={"status": 400, "body": refusal})
+
+    real.submitter.repair(run, {"attempt": "3"}, after=first)
 
 
 def test_a_run_that_is_active_cannot_be_repaired(real: Ports, workspace: Workspace) -> None:
