@@ -75,6 +75,7 @@ class HeldArrival:
     key: str  # of the index row
     index_version: str  # of the index row, so that a slow worker cannot remove a later one
     is_known_path: bool = True  # whether other versions of the path may have arrived; False: certainly none before
+    announced_at: datetime | None = None  # since when its writer is about to hold the arrival; None: that is done
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

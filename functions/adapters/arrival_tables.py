@@ -143,8 +143,9 @@ class ArrivalTables:
     def update_arrival(self, entry: Entry[Arrival], arrival: Arrival) -> Entry[Arrival]:
         """Return the new entry; one that becomes held, or is moved, is put into the index before and after.
 
-        Before, because a crash in between must leave an index row too many, never one too few. After, because
-        whoever looked in between saw a row of an arrival that was not held yet, and removed it.
+        Before, because a crash in between must leave an index row too many, never one too few; whoever looks in
+        between sees that its arrival is only about to be held. After, because a writer that slept for long before the
+        second write was given up by then, and its row removed.
         """
         was_held, is_held = (item.state is ArrivalState.HELD for item in (entry.value, arrival))
         is_moved = was_held and is_held and pending_place(entry.value) != pending_place(arrival)
@@ -192,11 +193,21 @@ class ArrivalTables:
             values = dict(row.values)
             version = str(values.pop("arrival_version"))
             entry = Entry(value=arrival_from_row(values), version=version)
+            announced_at = None
             if version == _UNKNOWN_VERSION:
-                entry = self._complete(arrival_from_row(values))
+                indexed, entry = entry.value, self._complete(entry.value)
+                announced_at = None if _has_come_about(indexed, entry.value) else indexed.updated_at
             if entry.value.id not in found:  # its event may have come meanwhile, and indexed it at another time
                 found.add(entry.value.id)
-                held.append(HeldArrival(pipeline=pipeline, entry=entry, key=row.key, index_version=row.version))
+                held.append(
+                    HeldArrival(
+                        pipeline=pipeline,
+                        entry=entry,
+                        key=row.key,
+                        index_version=row.version,
+                        announced_at=announced_at,
+                    )
+                )
         return held
 
     def _complete(self, indexed: Arrival) -> Entry[Arrival]:
@@ -258,6 +269,11 @@ class ArrivalTables:
     def bring_up_to_date(self, *, limit: int) -> LayoutStatus:
         """Look at so many more rows of an earlier release and bring them up to date."""
         return self._first_layout.step(limit=limit)
+
+
+def _has_come_about(indexed: Arrival, known: Arrival) -> bool:
+    """Return whether the arrival was held as its index row says, which was written first; a new one always was."""
+    return len(indexed.history) < 2 or indexed.history[-1] in known.history  # noqa: PLR2004 - its first is its making
 
 
 def _is_young(first: Arrival, again: Arrival) -> bool:

@@ -8,6 +8,7 @@ from functions.core.pipelines import Pipeline
 from functions.core.reasons import HoldReason
 from functions.services.batches import is_any_held, start_batch
 from functions.services.consignments import close_consignment
+from functions.services.looking import look_at_held
 from functions.services.plane import ControlPlane, Done, Progress, Wait, the_only_look
 from functions.services.telling import is_told, tell_held
 from functions.services.turnstile import is_kept_out
@@ -49,7 +50,7 @@ def _look(plane: ControlPlane, pipeline: Pipeline, consignment: str) -> Progress
 
 
 def _close_window(plane: ControlPlane, pipeline: Pipeline, *, consignment: str | None) -> Progress:
-    held = plane.ledger.held_arrivals(pipeline.key, limit=pipeline.batching.max_files, consignment=consignment)
+    held = look_at_held(plane, pipeline.key, limit=pipeline.batching.max_files, consignment=consignment)
     if not held:
         return Done(what=HoldReason.NOTHING_HELD.value)
     progress = start_batch(plane, pipeline, held)

@@ -38,6 +38,7 @@ from functions.core.reasons import HoldReason, SkipReason
 from functions.core.tokens import batch_id_of
 from functions.ports import Entry, HeldArrival
 from functions.services.batches import act_on, give_up, note_reason, tidy
+from functions.services.looking import look_at_held
 from functions.services.plane import ControlPlane, Done, Progress, Wait
 from functions.services.situations import situation_of_batch
 
@@ -61,7 +62,7 @@ class _Known:
 
 def close_consignment(plane: ControlPlane, pipeline: Pipeline, place: str) -> Progress:
     """Freeze the held arrivals of one consignment into a run if they are complete; says what they wait for if not."""
-    held = plane.ledger.held_arrivals(pipeline.key, limit=MOST_FILES + 1, consignment=place)
+    held = look_at_held(plane, pipeline.key, limit=MOST_FILES + 1, consignment=place)
     if not held:
         return Done(what=HoldReason.NOTHING_HELD.value)
     known = _known(plane, pipeline, place)

@@ -9,6 +9,7 @@ from functions.core.ledger import Arrival
 from functions.core.model import ArrivalState, PipelineKey
 from functions.core.reading import to_iso
 from functions.ports import HeldArrival, RunLedger
+from functions.services.looking import is_announced
 from functions.services.plane import ControlPlane
 
 __all__ = ["LeftBehind", "find_left_behind", "forget_what_went_on", "pipelines_that_were", "remember_pipelines"]
@@ -55,7 +56,8 @@ def find_left_behind(plane: ControlPlane) -> tuple[LeftBehind, ...]:
 def forget_what_went_on(plane: ControlPlane) -> None:
     """Remove the index rows that a crash has left of arrivals that went on: no look at their pipeline will."""
     for _, indexed in _indexed(plane):
-        plane.ledger.forget_held([item for item, is_held in indexed if not is_held])
+        over = [item for item, is_held in indexed if not is_held]
+        plane.ledger.forget_held([item for item in over if not is_announced(plane, item)])
 
 
 def _indexed(plane: ControlPlane) -> Iterator[tuple[PipelineKey, list[tuple[HeldArrival, bool]]]]:
