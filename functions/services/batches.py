@@ -63,15 +63,16 @@ class _Claims:
     run_id: RunId
     mine: dict[ArrivalId, _Claimed] = field(default_factory=dict[ArrivalId, _Claimed])
     others: dict[RunId, list[_Claimed]] = field(default_factory=dict[RunId, list[_Claimed]])  # by the run that has them
-    gone: list[HeldArrival] = field(default_factory=list[HeldArrival])  # not held any more
+    gone: list[HeldArrival] = field(default_factory=list[HeldArrival])  # not held any more, or not here
 
     def sort_in(self, item: HeldArrival, entry: Entry[Arrival]) -> bool:
         """Return whether the arrival is still to be claimed; else file it where it belongs."""
         arrival = entry.value
-        if arrival.state is ArrivalState.HELD:
-            # One that a person moved to another pipeline is that one's, whatever a row that a crash left here says.
-            return arrival.pipeline == pipeline_of_run(self.run_id)
-        if arrival.state is not ArrivalState.ASSIGNED or arrival.run_id is None:
+        is_held = arrival.state is ArrivalState.HELD
+        if is_held and arrival.pipeline == pipeline_of_run(self.run_id):
+            return True
+        # One that a person moved to another pipeline is that one's, whatever a row that a crash left here says.
+        if is_held or arrival.state is not ArrivalState.ASSIGNED or arrival.run_id is None:
             self.gone.append(item)
         elif arrival.run_id == self.run_id:
             self.mine[arrival.id] = (item, entry)  # claimed by us before a crash, or by a rival for the same run

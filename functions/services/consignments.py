@@ -118,12 +118,11 @@ def _sort_out(plane: ControlPlane, present: Run | None, held: Sequence[HeldArriv
         entry = plane.ledger.get_arrival(item.entry.value.blob)
         if entry is None:
             over.append(item)
-        elif entry.value.state is ArrivalState.HELD:
-            if entry.value.pipeline == item.pipeline:  # else a person has moved it to another one
-                truly.append(replace(item, entry=entry))
+        elif entry.value.state is ArrivalState.HELD and entry.value.pipeline == item.pipeline:
+            truly.append(replace(item, entry=entry))
         elif entry.value.state is ArrivalState.ASSIGNED and entry.value.run_id is not None:
             assigned.setdefault(entry.value.run_id, []).append((item, entry))
-        else:
+        else:  # a held one was moved to another pipeline by a person
             over.append(item)
     plane.ledger.forget_held(over)
     is_released = False

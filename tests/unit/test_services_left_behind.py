@@ -114,6 +114,45 @@ def test_a_file_that_was_moved_is_not_read_by_its_old_pipeline_too() -> None:
     assert (run.pipeline, run.arrival_count) == (OTHER, 2)
 
 
+def moved_away(old: Pipelines) -> World:
+    """Return a world whose pipeline is back after its only file was moved to another; a crash left the index row."""
+    faults = DieAt("tables.pending.delete", is_armed=False)
+    world = World(pipelines=old, faults=faults)
+    world.deliver(make_blob("moved.parquet"))
+    configure(world, replace(old, pipelines=(old.pipelines[0], replace(old.pipelines[1], key=OTHER))))
+    faults.is_armed = True
+    with pytest.raises(ProcessDiedError):
+        replay_for(world, OTHER, "moved.parquet")
+    configure(world, old)
+    return world
+
+
+def deliver_another(world: World) -> ArrivalState:
+    """Return what has become of a later file when its window is over."""
+    other = make_blob("other.parquet")
+    world.deliver(other, at=world.clock.now() + timedelta(seconds=1))
+    for _ in range(4):
+        world.clock.advance(timedelta(minutes=1))
+        work(world)
+        reconcile(world.plane)
+    moved = world.arrival(make_blob("moved.parquet"))
+    assert (moved.state, moved.pipeline) == (ArrivalState.HELD, OTHER)
+    return world.arrival(other).state
+
+
+def test_what_a_move_that_died_has_left_keeps_nothing_of_the_old_pipeline_waiting() -> None:
+    """Its row is the oldest of the old pipeline's index, of which a batch takes one."""
+    world = moved_away(make_pipelines(quiet=30, max_wait=60, max_files=1))
+
+    assert deliver_another(world) is ArrivalState.ASSIGNED
+
+
+def test_what_a_move_that_died_has_left_is_no_file_of_a_folder_that_waits_for_two() -> None:
+    world = moved_away(make_pipelines(quiet=30, max_wait=60, readiness='kind = "count", count = 2'))
+
+    assert deliver_another(world) is ArrivalState.HELD
+
+
 def test_an_arrival_of_a_removed_pipeline_that_comes_again_is_counted() -> None:
     world = left_world(without_scoring())
 
