@@ -8,7 +8,7 @@ from functions.core.alerts import AlertKind
 from functions.core.completion import CompletionEvent
 from functions.core.databricks_states import RunStatus, Verdict, status_of
 from functions.core.endings import End, GoAgain, KeepWaiting, announce, judge, say
-from functions.core.errors import InvalidDocumentError, NotFoundError
+from functions.core.errors import InvalidDocumentError, NotFoundError, RunRejectedError
 from functions.core.freezing import must_publish_scores, parameters_of
 from functions.core.ledger import Run
 from functions.core.manifest import InputManifest
@@ -79,7 +79,10 @@ def _ask(plane: ControlPlane, entry: Entry[Run]) -> tuple[Entry[Run], RunStatus]
     run = entry.value
     if run.databricks_run_id is None and run.token is not None:
         # The notebook was faster than the answer to our submission: the token still names its run.
-        databricks_run_id = plane.submitter.submit(run.job, run.token, parameters_of(run))
+        try:
+            databricks_run_id = plane.submitter.submit(run.job, run.token, parameters_of(run))
+        except RunRejectedError as error:  # its run was deleted; no other answer will come
+            return entry, status_of("", message=f"Databricks does not name its run ({error})")
         entry = change_run(
             plane.ledger, entry, lambda current: record_submitted(current, databricks_run_id, plane.clock.now())
         )

@@ -18,6 +18,7 @@ from functions.core.errors import (
 )
 from functions.core.ledger import Run
 from functions.core.model import ArrivalState, DatabricksRunId, JobKey, Outcome, RunId, RunState
+from functions.services.cancel import cancel_run
 from functions.services.complete import complete
 from functions.services.reconcile import reconcile
 from functions.services.retry import retry_run
@@ -262,6 +263,36 @@ def test_a_run_that_databricks_forgot_has_failed() -> None:
 
     assert only_run(world).outcome is Outcome.FAILED
     assert "does not know the run" in (only_run(world).reason or "")
+
+
+@pytest.mark.parametrize("is_to_be_cancelled", [False, True])
+def test_a_run_that_reported_without_its_id_ends_when_databricks_refuses_its_token(*, is_to_be_cancelled: bool) -> None:
+    """Its answer was lost, and the run was deleted since: nothing else will tell which run it was."""
+
+    class Refuse(Faults):
+        is_armed = False
+
+        def before(self, call: str) -> None:
+            if self.is_armed and call == "workspace.submit":
+                raise RunRejectedError("starting job 'scoring'", "the run of this token was deleted")
+
+        def after(self, call: str) -> None:
+            if not self.is_armed and call == "workspace.submit":
+                self.is_armed = True
+                raise RunSubmissionError("starting job 'scoring'", "no answer")
+
+    world = World(faults=Refuse())
+    run = submitted(world)
+    world.publish_scores(run)
+    report = replace(world.completion_of(run, Outcome.COMPLETED), databricks_run_id=None)
+    complete(world.plane, report.to_json())
+    if is_to_be_cancelled:
+        cancel_run(world.plane, only_run(world).id, OPERATOR)
+
+    world.settle()
+
+    assert only_run(world).outcome is Outcome.FAILED
+    assert "was deleted" in (only_run(world).reason or "")
 
 
 class Answers(Faults):
