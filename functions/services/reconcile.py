@@ -38,8 +38,12 @@ def reconcile(plane: ControlPlane) -> Reconciled:
 
     A failure of one run does not keep the others waiting. A pass that is cut short is finished by the next one:
     runs are looked at in the order of the index, beginning where the clock says, so that none always comes last.
+
+    Raises:
+        Exception: The first failure that nothing here knows, after everything else was looked at.
     """
     found: Reconciled = Counter()
+    unknown: list[Exception] = []
     with plane.telemetry.span("reconcile") as span:
         started = plane.clock.now()
         open_runs = _from_another_start(plane, list(plane.ledger.open_runs()))
@@ -57,14 +61,22 @@ def reconcile(plane: ControlPlane) -> Reconciled:
             except ThrottledError:
                 found["throttled"] += 1
                 break  # asking for the next one would be refused too
-            except MlopsError as error:
-                found[type(error).__name__] += 1
-        _look_after_the_rest(plane, found)
+            except Exception as error:  # noqa: BLE001 - what is not known is raised at the end
+                _count(error, found, unknown)
+        _look_after_the_rest(plane, found, unknown)
         _bring_up_to_date(plane, found)
         _find_left_behind(plane, found)
         _forget_what_is_old(plane, found)
         span.set(**dict(found))
+        if unknown:
+            raise unknown[0]
     return found
+
+
+def _count(error: Exception, found: Reconciled, unknown: list[Exception]) -> None:
+    found[type(error).__name__] += 1
+    if not isinstance(error, MlopsError):
+        unknown.append(error)
 
 
 def _forget_what_is_old(plane: ControlPlane, found: Reconciled) -> None:
@@ -100,7 +112,7 @@ def _find_left_behind(plane: ControlPlane, found: Reconciled) -> None:
         found[type(error).__name__] += 1
 
 
-def _look_after_the_rest(plane: ControlPlane, found: Reconciled) -> None:
+def _look_after_the_rest(plane: ControlPlane, found: Reconciled, unknown: list[Exception]) -> None:
     """Close batches that are due, catch up with slots, go on with backfills; none keeps the others waiting."""
     looks: list[Callable[[], str]] = []
     for pipeline in plane.pipelines.pipelines:
@@ -111,8 +123,8 @@ def _look_after_the_rest(plane: ControlPlane, found: Reconciled) -> None:
     for look in looks:
         try:
             found[look()] += 1
-        except MlopsError as error:
-            found[type(error).__name__] += 1
+        except Exception as error:  # noqa: BLE001 - what is not known is raised at the end
+            _count(error, found, unknown)
 
 
 def _active(plane: ControlPlane, open_runs: list[OpenRun], found: Reconciled) -> set[DatabricksRunId]:

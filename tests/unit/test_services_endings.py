@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from azure.core.exceptions import HttpResponseError
 
 from functions.core.access import Actor
 from functions.core.errors import (
@@ -22,7 +23,7 @@ from functions.services.cancel import cancel_run
 from functions.services.complete import complete
 from functions.services.reconcile import reconcile
 from functions.services.retry import retry_run
-from tests.support.control_plane import World, make_blob
+from tests.support.control_plane import World, make_blob, make_pipelines
 from tests.support.fault_walk import DieAt, ProcessDiedError
 from tests.support.in_memory import DatabricksRun, Faults
 
@@ -598,3 +599,31 @@ def test_the_retry_of_an_older_run_leaves_the_newer_one_alone() -> None:
     assert newer.status.verdict.is_open
     (retried,) = [item for item in world.runs() if item.id == old.id]
     assert "superseded by the newer run" in (retried.reason or "")
+
+
+def test_a_failure_that_nobody_knows_keeps_nothing_else_waiting() -> None:
+    """An answer that is refused for good, such as an event that the topic does not take, comes back with each look."""
+
+    class RefuseEvents(Faults):
+        def before(self, call: str) -> None:
+            if call == "publisher.publish":
+                raise HttpResponseError("413 Payload Too Large")
+
+    world = World(pipelines=make_pipelines(quiet=10, max_wait=20), faults=RefuseEvents())
+    for name in ("a.parquet", "b.parquet"):
+        world.deliver(make_blob(name))
+        world.clock.advance(timedelta(seconds=21))
+        world.work()
+    for run in world.databricks_runs():
+        world.end_databricks_run(run.id, "TERMINATED", "FAILED", "RUN_EXECUTION_ERROR")
+    world.deliver(make_blob("c.parquet"))
+    world.queue.messages.clear()
+    world.clock.advance(timedelta(minutes=1))
+
+    with pytest.raises(HttpResponseError, match="413"):
+        reconcile(world.plane)
+
+    assert {run.state for run in world.runs() if run.arrivals != (world.arrival(make_blob("c.parquet")).id,)} == {
+        RunState.ENDED
+    }
+    assert world.arrival(make_blob("c.parquet")).state is ArrivalState.ASSIGNED
