@@ -24,7 +24,8 @@ __all__ = ["ArrivalTables"]
 _CLOCKS_DIFFER_BY: Final = timedelta(hours=1)
 _UNKNOWN_VERSION: Final = ""
 _FIRST_DELIVERY_ENDS_WITHIN: Final = timedelta(minutes=2)  # else its message has failed, and is poison by then
-_MOST_VERSIONS: Final = 1000  # of one path, and redeliveries of one version
+_EVERY_VERSION: Final = 1_000_000  # of one path; the answer must not leave out the newest
+_MOST_REDELIVERIES: Final = 1000  # of one version, or of all versions of a path
 _COUNTED: Final = "+"
 
 
@@ -120,7 +121,7 @@ class ArrivalTables:
         """Return every version of one path that ever arrived, in no particular order."""
         partition, path_hash = path_place(account, container, path)
         self._first_layout.bring_path(account, container, path)
-        rows = list(self._arrivals.query(partition, low=f"{path_hash}.", high=f"{path_hash}/", limit=_MOST_VERSIONS))
+        rows = list(self._arrivals.query(partition, low=f"{path_hash}.", high=f"{path_hash}/", limit=_EVERY_VERSION))
         counts = self._redelivered(partition, path_hash) if rows else {}
         return [self._counted(row, counts) for row in rows]
 
@@ -130,7 +131,7 @@ class ArrivalTables:
     def _redelivered(self, partition: str, prefix: str) -> dict[str, int]:
         """Return how often each arrival whose key begins so was delivered again."""
         counts: dict[str, int] = {}
-        for row in self._redeliveries.query(partition, low=f"{prefix}.", high=f"{prefix}/", limit=_MOST_VERSIONS):
+        for row in self._redeliveries.query(partition, low=f"{prefix}.", high=f"{prefix}/", limit=_MOST_REDELIVERIES):
             key = ".".join(row.key.split(".", 2)[:2])
             counts[key] = counts.get(key, 0) + 1
         return counts

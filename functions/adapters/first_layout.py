@@ -26,7 +26,7 @@ __all__ = ["FirstLayout"]
 
 _MARK: Final = ("layout", "ledger")
 _FRESH_FOR_S: Final = 10.0
-_MOST_VERSIONS: Final = 1000
+_EVERY_VERSION: Final = 1_000_000  # of one path
 
 
 class FirstLayout:
@@ -64,7 +64,7 @@ class FirstLayout:
         """Move every version of a path that is still at its old place."""
         if not self.is_gone:
             partition, path_hash = first_path_place(account, container, path)
-            for row in self._arrivals.query(partition, low=f"{path_hash}.", high=f"{path_hash}/", limit=_MOST_VERSIONS):
+            for row in self._arrivals.query(partition, low=f"{path_hash}.", high=f"{path_hash}/", limit=_EVERY_VERSION):
                 self._move(row)
 
     def _move(self, old: StoredRow) -> StoredRow:

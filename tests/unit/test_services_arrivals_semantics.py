@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ from urllib.parse import quote
 
 import pytest
 
+from functions.adapters.ledger_layout import place_of
 from functions.core.errors import StorageUnavailableError
 from functions.core.ledger import Arrival
 from functions.core.manifest import InputManifest
 from functions.core.model import ArrivalSource, ArrivalState, BlobVersion, RunState
 from functions.core.reasons import SkipReason
+from functions.core.tokens import arrival_id_of
 from functions.services.arrive import arrive
 from tests.support.control_plane import ACCOUNT, World, blob_message, make_blob, make_pipelines
 from tests.support.in_memory import Faults
@@ -334,3 +337,22 @@ def test_a_clock_that_jumps_back_never_reopens_a_closed_batch() -> None:
     )
     assert len(world.databricks_runs()) == 2
     assert ACCOUNT in world.arrival(second).blob.url
+
+
+def test_an_older_version_of_a_path_with_thousands_is_not_read() -> None:
+    """R12: of a file that is overwritten every minute, the newest is not among the first thousand for long."""
+    world = World(pipelines=make_pipelines(quiet=10, max_wait=30))
+    world.deliver(make_blob(etag="0x0", sequencer="0" * 48))
+    first = world.arrival(make_blob(etag="0x0"))
+    blobs = [make_blob(etag=f"0x{number}", sequencer=f"{number:048x}") for number in range(1, 1100)]
+    last = max(blobs, key=lambda blob: place_of(blob)[1])
+    for version in blobs:
+        blob = replace(version, sequencer="f" * 48) if version is last else version
+        other = replace(first, id=arrival_id_of(blob), blob=blob).ignore(world.clock.now(), "nothing wants it")
+        world.ledger.record_arrival(other)
+
+    late = make_blob(etag="0xLATE", sequencer="e" * 48)
+    world.deliver(late)
+
+    assert world.arrival(late).state is ArrivalState.SUPERSEDED
+    assert world.arrival(late).reason == f"replaced by ETag {last.etag}"
