@@ -44,6 +44,8 @@ _RETRY_BUDGET_S: Final = 35  # longer than one request, so that the SDK always m
 _FAILED: Final = "FAILED"
 _QUERY: Final = re.compile(r"(?<=\S)\?[^\s'\"]*=[^\s'\"]*")
 _ERROR_CHARACTERS: Final = 1000
+# Of a 404 that says nothing of what was asked for: a proxy's, of which the SDK makes the second, or a wrong host's.
+_CODES_OF_NOBODY: Final = frozenset({None, "", "NOT_FOUND", "ENDPOINT_NOT_FOUND"})
 _ALIAS_IS_FRESH_S: Final = 5.0
 
 # What each error class of databricks-sdk means here; a test fails when the SDK has one that is not listed.
@@ -186,8 +188,10 @@ def _translate_answer(error: Any, subject: str, *, is_submission: bool) -> Mlops
     if error.retry_after_secs is not None:  # the SDK sets it for 429 and 503, one second if no header said so
         return ThrottledError(subject, float(error.retry_after_secs))
     # The nearest classified ancestor counts, so that a class that a later SDK adds has a meaning at once.
-    meaning = next(ERROR_MEANINGS[base.__name__] for base in type(error).__mro__ if base.__name__ in ERROR_MEANINGS)
-    if meaning == "unavailable":
+    name = next(base.__name__ for base in type(error).__mro__ if base.__name__ in ERROR_MEANINGS)
+    meaning = ERROR_MEANINGS[name]
+    is_nobodys = name == "NotFound" and error.error_code in _CODES_OF_NOBODY
+    if meaning == "unavailable" or is_nobodys:
         return _unavailable(subject, why, is_submission=is_submission)
     if meaning == "throttled":
         return ThrottledError(subject, None)

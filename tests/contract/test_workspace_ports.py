@@ -17,6 +17,7 @@ from functions.core.errors import (
     RunRejectedError,
     RunSubmissionError,
     ThrottledError,
+    TransientError,
     UnknownJobError,
 )
 from functions.core.model import DatabricksRunId, IdempotencyToken, JobKey
@@ -239,6 +240,27 @@ def test_a_repair_whose_answer_was_lost_is_found_although_its_id_is_lower(real: 
     workspace.fault(method="POST", path=".*/runs/repair", times=1, action={"status": 400, "body": refusal})
 
     real.submitter.repair(run, {"attempt": "3"}, after=first)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{}, "", "<html><title>404 Not Found</title></html>", {"error_code": "ENDPOINT_NOT_FOUND", "message": "No API"}],
+    ids=["no code", "empty", "html", "no such endpoint"],
+)
+@pytest.mark.parametrize("path", [".*/runs/get", ".*/jobs/list", ".*/jobs/run-now"])
+def test_a_404_that_is_not_about_what_was_asked_for_is_an_outage(
+    real: Ports, workspace: Workspace, path: str, body: object
+) -> None:
+    """A gateway or a wrong host answers so; runs must not be announced as failed that go on, or that can wait."""
+    workspace.fault(method="*", path=path, times=1, action={"status": 404, "body": body})
+
+    def ask() -> object:
+        if path.endswith("runs/get"):
+            return real.submitter.status(DatabricksRunId(6))
+        return real.submitter.submit(JobKey("scoring"), IdempotencyToken("2" * 64), {})
+
+    with pytest.raises(TransientError):
+        ask()
 
 
 def test_a_run_that_is_active_cannot_be_repaired(real: Ports, workspace: Workspace) -> None:
