@@ -56,6 +56,11 @@ class RunStatus:
     run_page_url: str = ""
     result: str = ""  # what the notebook passed to its exit, when it was asked for
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing runs or waits now, whatever Databricks may yet do by itself."""
+        return self.life_cycle_state in _STATES_AT_REST
+
 
 # Jobs 2.1 `state.life_cycle_state` and Jobs 2.2 `status.state` (databricks-sdk, service/jobs.py).
 _OPEN_STATES: Final = frozenset(
@@ -111,7 +116,8 @@ _BY_RESULT: Final = {
 }
 _FAILED_RESULTS: Final = frozenset({"FAILED", "UPSTREAM_FAILED"})  # the code says whether a retry can help
 
-KNOWN_LIFE_CYCLE_STATES: Final = _OPEN_STATES | {"TERMINATED", "SKIPPED", "INTERNAL_ERROR"}
+_STATES_AT_REST: Final = frozenset({"TERMINATED", "SKIPPED", "INTERNAL_ERROR"})
+KNOWN_LIFE_CYCLE_STATES: Final = _OPEN_STATES | _STATES_AT_REST
 KNOWN_RESULT_STATES: Final = frozenset(_BY_RESULT) | _FAILED_RESULTS
 KNOWN_TERMINATION_CODES: Final = frozenset(_BY_CODE)
 

@@ -45,7 +45,7 @@ def settle_run(plane: ControlPlane, entry: Entry[Run]) -> Progress:
     entry, status = _ask(plane, entry)
     run = entry.value
     if status.verdict.is_open:
-        return _keep_watching(plane, run, status)
+        return _keep_watching(plane, entry, status)
     if status.verdict is Verdict.UNKNOWN:
         raise_alert(plane, AlertKind.UNKNOWN_DATABRICKS_STATE, run, say(status))
     try:
@@ -67,9 +67,12 @@ def settle_run(plane: ControlPlane, entry: Entry[Run]) -> Progress:
             return _end(plane, entry, event, manifest, scores=scores)
 
 
-def _keep_watching(plane: ControlPlane, run: Run, status: RunStatus) -> Wait:
+def _keep_watching(plane: ControlPlane, entry: Entry[Run], status: RunStatus) -> Progress:
+    run = entry.value
     if run.is_cancel_wanted and run.databricks_run_id is not None:
         plane.submitter.cancel(run.databricks_run_id)  # again, as long as it goes on
+        if status.is_at_rest:  # Databricks means to repeat it by itself, and may never: nothing is left to wait for
+            return fail_run(plane, entry, say(status))
         return Wait(why="Databricks is cancelling it", seconds=_CANCELLED_S)
     is_reported = run.state is RunState.REPORTED
     return Wait(why=f"Databricks says {status.life_cycle_state}", seconds=_CONFIRM_S if is_reported else _WATCH_S)

@@ -280,3 +280,22 @@ def test_a_wish_that_dies_while_the_submission_is_noted_is_seen_to_all_the_same(
     world.settle()
 
     assert only_run(world).outcome is Outcome.CANCELLED
+
+
+@pytest.mark.parametrize("life_cycle", ["TERMINATED", "INTERNAL_ERROR"])
+def test_a_run_that_databricks_means_to_repeat_by_itself_can_be_cancelled(life_cycle: str) -> None:
+    """It refuses to cancel what is terminated, and may never repeat it: the run was open for ever."""
+    world = World()
+    world.deliver(make_blob())
+    (run,) = world.databricks_runs()
+    world.end_databricks_run(run.id, life_cycle, "FAILED", "BREAKING_CHANGE")
+    world.clock.advance(timedelta(minutes=1))
+    reconcile(world.plane)
+    state = world.runs()[0].state
+
+    cancel_run(world.plane, world.runs()[0].id, Actor(name="ann@contoso.com"))
+    world.settle()
+
+    assert state is RunState.SUBMITTED
+    assert world.runs()[0].outcome is Outcome.CANCELLED
+    assert "BREAKING_CHANGE" in (world.runs()[0].reason or "")
