@@ -106,8 +106,8 @@ def _scores_of(plane: ControlPlane, run: Run, status: RunStatus) -> ScoresManife
 
 def _go_again(plane: ControlPlane, entry: Entry[Run], reason: str) -> Progress:
     """Begin the next attempt; its arrivals stay assigned to the run."""
+    attempt = entry.value.attempt  # that was judged: a rival may begin the next one while the stall is published
     entry = publish_outbox(plane, entry)  # a stall of this attempt, if the topic does not have it yet
-    attempt = entry.value.attempt
     entry = change_run(
         plane.ledger,
         entry,

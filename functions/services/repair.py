@@ -2,7 +2,7 @@
 
 from functions.core.access import Actor
 from functions.core.errors import IllegalTransitionError, NotFoundError
-from functions.core.ledger import RunRule
+from functions.core.ledger import Run, RunRule
 from functions.core.model import Outcome, RunId, RunState
 from functions.core.run_transitions import ASK_ANEW, begin_repair
 from functions.services.acted import Acted
@@ -46,18 +46,22 @@ def repair_run(plane: ControlPlane, run_id: RunId, actor: Actor) -> Acted:
             RunRule.REPAIR_WHAT_RAN, run.id, f"unknown to Databricks ({error})", "repaired; retry it instead"
         ) from error
     entry = free_the_others(plane, publish_outbox(plane, entry))
-    attempt = entry.value.attempt
-    entry = change_run(
-        plane.ledger,
-        entry,
-        lambda current: begin_repair(
+    is_rivals = False
+
+    def begin(current: Run) -> Run:
+        nonlocal is_rivals
+        is_rivals = current.attempt > run.attempt  # begun while the event of the attempt that ended was published
+        return begin_repair(
             current,
             plane.clock.now(),
-            after=attempt,
+            after=run.attempt,
             latest_repair=latest,
             reason=f"repair of Databricks run {run.databricks_run_id}, asked for by {actor}",
-        ),
-    )
+        )
+
+    entry = change_run(plane.ledger, entry, begin)
     # A crash before this line: the reconciler finds the run in the index of open ones.
     queue_run(plane, entry.value)
+    if is_rivals:
+        return Acted(did_not=(f"began no repair: attempt {run.attempt + 1} was begun meanwhile",))
     return Acted(did=(f"began attempt {entry.value.attempt}, a repair of Databricks run {run.databricks_run_id}",))

@@ -1,6 +1,7 @@
 """Begins another attempt of a run that did not complete, on a person's word."""
 
 from functions.core.access import Actor
+from functions.core.ledger import Run
 from functions.core.model import Outcome, RunId, RunState
 from functions.core.run_transitions import begin_next_attempt
 from functions.services.acted import Acted
@@ -31,14 +32,21 @@ def retry_run(plane: ControlPlane, run_id: RunId, actor: Actor, *, note: str | N
             did=("had the dispatcher look at it",),
             did_not=(f"began no attempt: attempt {run.attempt} has not ended, it is {run.state.value}{ends}",),
         )
+    attempt = (
+        entry.value.attempt
+    )  # that was seen to have ended: while its event is published, a rival may begin another
     entry = free_the_others(plane, publish_outbox(plane, entry))
-    attempt = entry.value.attempt
-    entry = change_run(
-        plane.ledger,
-        entry,
-        lambda run: begin_next_attempt(run, plane.clock.now(), after=attempt, reason=note or f"asked for by {actor}"),
-    )
+    is_rivals = False
+
+    def begin(run: Run) -> Run:
+        nonlocal is_rivals
+        is_rivals = run.attempt > attempt
+        return begin_next_attempt(run, plane.clock.now(), after=attempt, reason=note or f"asked for by {actor}")
+
+    entry = change_run(plane.ledger, entry, begin)
     # A crash before this line: the reconciler finds the run in the index of open ones.
     if entry.value.outcome is not Outcome.COMPLETED:
         queue_run(plane, entry.value)
+    if is_rivals:
+        return Acted(did_not=(f"began no attempt: attempt {attempt + 1} was begun meanwhile",))
     return Acted(did=(f"began attempt {entry.value.attempt}",))

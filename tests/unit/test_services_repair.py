@@ -1,19 +1,28 @@
 """Tests that a repair does the failed tasks again: same run, same files, an attempt of its own (R27)."""
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 
 from functions.core.access import Actor
-from functions.core.errors import IllegalTransitionError, QueueUnavailableError, WorkspaceUnavailableError
+from functions.core.errors import (
+    IllegalTransitionError,
+    PublicationError,
+    QueueUnavailableError,
+    WorkspaceUnavailableError,
+)
 from functions.core.ledger import Run
-from functions.core.model import ArrivalState, Outcome, RunState
+from functions.core.model import ArrivalState, Outcome, RunId, RunState
+from functions.services.acted import Acted
 from functions.services.arrive import arrive
 from functions.services.changes import read_run
 from functions.services.closing import close_pipeline_batch
+from functions.services.plane import ControlPlane
 from functions.services.reconcile import reconcile
 from functions.services.repair import repair_run
 from functions.services.replay import replay
+from functions.services.retry import retry_run
 from functions.services.submission import advance_run
 from tests.support.control_plane import SCORING, World, blob_message, make_blob, make_pipelines
 from tests.support.fault_walk import LookBetween
@@ -100,6 +109,43 @@ def test_a_worker_that_found_a_file_gone_does_not_end_what_a_rival_has_sent_sinc
     advance_run(world.plane, read_run(world.ledger, run.id))
 
     assert (only_run(world).attempt, only_run(world).state) == (2, RunState.SUBMITTED)
+
+
+@pytest.mark.parametrize("act", [retry_run, repair_run])
+def test_who_publishes_an_end_begins_no_attempt_beside_the_one_that_a_rival_began_meanwhile(
+    act: Callable[[ControlPlane, RunId, Actor], Acted],
+) -> None:
+    """I2: the topic was down when the run ended, so each of two people who ask has its event to publish first."""
+
+    class TopicDown(Faults):
+        is_down = True
+
+        def before(self, call: str) -> None:
+            if call == "publisher.publish" and self.is_down:
+                raise PublicationError("publishing", "ServiceUnavailable")
+
+    topic = TopicDown()
+    world = World(faults=topic)
+    world.deliver(make_blob())
+    (started,) = world.databricks_runs()
+    world.end_databricks_run(started.id, "TERMINATED", "FAILED", "RUN_EXECUTION_ERROR")
+    reconcile(world.plane)
+    topic.is_down = False
+
+    def rival(_: object) -> None:
+        world.publisher.on_publish = lambda _: None
+        world.plane = world.make_plane()
+        retry_run(world.plane, only_run(world).id, Actor(name="bob@contoso.com"))
+        world.work()
+
+    world.publisher.on_publish = rival
+    acted = act(world.make_plane(), only_run(world).id, ANN)
+    world.settle_submissions()
+
+    assert (only_run(world).attempt, only_run(world).state) == (2, RunState.SUBMITTED)
+    assert len(world.databricks_runs()) == 2
+    assert acted.did == ()
+    assert "attempt 2 was begun meanwhile" in acted.did_not[0]
 
 
 def test_a_repair_that_fails_again_is_announced_by_itself() -> None:

@@ -9,7 +9,9 @@ from functions.core.access import Actor
 from functions.core.errors import PublicationError, UnknownJobError
 from functions.core.model import JobKey, Outcome, RunState
 from functions.core.pipelines_toml import parse_pipelines
+from functions.services.changes import read_run
 from functions.services.complete import complete
+from functions.services.ending import settle_run
 from functions.services.health import check_health
 from functions.services.reconcile import reconcile
 from functions.services.retry import retry_run
@@ -184,6 +186,33 @@ def test_a_stall_that_the_topic_did_not_take_leaves_before_the_end() -> None:
     assert order == ["tidegate.scoring.stalled", "tidegate.scoring.timed_out"]
     assert world.runs()[0].is_story_over
     assert not world.tables.rows["open"]
+
+
+def test_who_publishes_a_stall_begins_no_attempt_beside_the_one_that_a_rival_began_meanwhile() -> None:
+    """I2: the next attempt is at Databricks already, and nothing was judged of it."""
+    topic = TopicDown()
+    world = World(faults=topic)  # a day is its SLA
+    world.deliver(make_blob())
+    (started,) = world.databricks_runs()
+    topic.is_down = True
+    world.clock.advance(timedelta(days=1, minutes=1))
+    reconcile(world.plane)
+    world.end_databricks_run(started.id, "TERMINATED", "FAILED", "CLUSTER_ERROR")
+    topic.is_down = False
+
+    def rival(_: object) -> None:
+        world.publisher.on_publish = lambda _: None
+        world.plane = world.make_plane()
+        reconcile(world.plane)
+        world.clock.advance(timedelta(seconds=20))
+        world.work()
+
+    world.publisher.on_publish = rival
+    settle_run(world.make_plane(), read_run(world.ledger, world.runs()[0].id))
+    world.settle_submissions()
+
+    assert (world.runs()[0].attempt, world.runs()[0].state) == (2, RunState.SUBMITTED)
+    assert len(world.databricks_runs()) == 2
 
 
 def test_a_stall_is_owed_even_when_the_notebook_announced_its_end_itself() -> None:
