@@ -32,12 +32,15 @@ class WorkItem:
     consignment: str = ""  # of CLOSE_BATCH: look at this one only
 
     backfill_id: str = ""  # of BACKFILL
+    pages: int | None = None  # of BACKFILL: how many are done when this is its turn; None: whatever is at hand
 
     def __post_init__(self) -> None:
         if (self.kind is WorkKind.ADVANCE_RUN) != (self.run_id is not None):
             raise ValueError(f"{self.kind} and run {self.run_id!r} do not go together")
         if (self.kind is WorkKind.BACKFILL) != bool(self.backfill_id):
             raise ValueError(f"{self.kind} and backfill {self.backfill_id!r} do not go together")
+        if self.pages is not None and self.kind is not WorkKind.BACKFILL:
+            raise ValueError(f"{self.kind} and {self.pages} pages do not go together")
 
     def to_json(self) -> str:
         """Return the message text."""
@@ -50,6 +53,7 @@ class WorkItem:
                 "traceparent": self.traceparent,
                 **({"consignment": self.consignment} if self.consignment else {}),
                 **({"backfill_id": self.backfill_id} if self.backfill_id else {}),
+                **({"pages": self.pages} if self.pages is not None else {}),
             },
             sort_keys=True,
         )
@@ -63,7 +67,7 @@ class WorkItem:
         except (ValueError, RecursionError):  # bytes that are no UTF-8 are a ValueError too
             raise InvalidDocumentError([Problem("work item", f"{len(text)} characters", "JSON")]) from None
         root = Reader(value, "work item", problems)
-        optional = ("consignment", "backfill_id")
+        optional = ("consignment", "backfill_id", "pages")
         root.mapping(required=("kind", "pipeline", "run_id", "tries", "traceparent"), optional=optional)
         kind = root.child("kind").one_of(WorkKind)
         pipeline = PipelineKey(root.child("pipeline").text(min_length=1))
@@ -76,6 +80,9 @@ class WorkItem:
         backfill_id = root.child("backfill_id").text(default="", pattern="|[0-9a-f]{16}", expected="a backfill's id")
         if not problems and (kind is WorkKind.BACKFILL) != bool(backfill_id):
             root.child("backfill_id").refuse("a backfill's id for backfill, nothing for other work")
+        pages = None if root.child("pages").is_absent else root.child("pages").integer(minimum=0)
+        if not problems and pages is not None and kind is not WorkKind.BACKFILL:
+            root.child("pages").refuse("pages for backfill, nothing for other work")
         if problems:
             raise InvalidDocumentError(problems)
         return cls(
@@ -86,4 +93,5 @@ class WorkItem:
             traceparent=traceparent,
             consignment=consignment,
             backfill_id=backfill_id,
+            pages=pages,
         )

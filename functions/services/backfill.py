@@ -3,7 +3,8 @@
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from functions.core.access import Actor
 from functions.core.backfill_requests import BackfillRequest, parse_backfill_request
@@ -23,10 +24,13 @@ from functions.ports import Entry
 from functions.services.acted import Acted
 from functions.services.plane import ControlPlane
 
-__all__ = ["list_backfills", "request_backfill", "show_backfill"]
+__all__ = ["list_backfills", "page_size", "request_backfill", "show_backfill", "work_item"]
 
 _ID = re.compile(r"[0-9a-f]{16}")
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
+_COUNTED_AT_ONCE: Final = 500
+_HANDED_AT_ONCE: Final = 200
+_STEPS_A_MINUTE: Final = 6
 
 
 def request_backfill(plane: ControlPlane, body: bytes, actor: Actor) -> tuple[Backfill, Acted]:
@@ -40,6 +44,7 @@ def request_backfill(plane: ControlPlane, body: bytes, actor: Actor) -> tuple[Ba
     """
     asked = parse_backfill_request(body, pipelines=plane.pipelines, now=plane.clock.now())
     entry, is_new = _find_or_begin(plane, asked, actor)
+    last_step_at = entry.value.updated_at  # or later
     if asked.is_stop:
         return _stop(plane, entry, actor)
     did = ["began a dry run, which changes nothing"] if is_new else []
@@ -54,8 +59,8 @@ def request_backfill(plane: ControlPlane, body: bytes, actor: Actor) -> tuple[Ba
             did.append("confirmed it")
             entry = _change(plane, entry, changed)
     if entry.value.state.is_active:
-        # Always: a message too many finds the page at hand done, and one too few would leave it to the reconciler.
-        plane.queue.enqueue(work_item(entry.value))
+        # Always: a message too many finds its page done, and one too few would leave it to the reconciler.
+        plane.queue.enqueue(work_item(entry.value), delay=_until_due(entry.value, last_step_at, plane.clock.now()))
     did_not = () if did else (f"began nothing: it is {entry.value.state.value}",)
     return entry.value, Acted(did=tuple(did), did_not=did_not)
 
@@ -68,8 +73,23 @@ def _stop(plane: ControlPlane, entry: Entry[Backfill], actor: Actor) -> tuple[Ba
 
 
 def work_item(backfill: Backfill) -> WorkItem:
-    """Return the work that the backfill's next step is."""
-    return WorkItem(kind=WorkKind.BACKFILL, pipeline=backfill.pipeline, backfill_id=backfill.id)
+    """Return the work that the backfill's next step is, and nothing else: done twice, it is no step more."""
+    return WorkItem(kind=WorkKind.BACKFILL, pipeline=backfill.pipeline, backfill_id=backfill.id, pages=backfill.pages)
+
+
+def page_size(backfill: Backfill) -> int:
+    """Return how many blobs the backfill's next step looks at."""
+    if backfill.state is BackfillState.COUNTING:
+        return _COUNTED_AT_ONCE
+    return max(1, min(_HANDED_AT_ONCE, backfill.per_minute // _STEPS_A_MINUTE))
+
+
+def _until_due(backfill: Backfill, last_step_at: datetime, now: datetime) -> timedelta:
+    """Return after how long the rate surely allows the next step, whatever the one before has handed over."""
+    if backfill.state is BackfillState.COUNTING or backfill.pages == 0:
+        return timedelta(0)
+    longest = timedelta(seconds=60 * page_size(backfill) / backfill.per_minute)
+    return min(longest, max(timedelta(0), last_step_at + longest - now))
 
 
 def show_backfill(plane: ControlPlane, backfill_id: str) -> Backfill:

@@ -2,7 +2,7 @@
 
 A step is one work item of the dispatch queue. What it does to a blob is what an event would do, and what it counts
 follows from the ledger, so a step that dies is done again without a trace, and of two workers that do the same page
-one writes it down. The rate is kept by the delay of the next work item, not by waiting.
+one writes it down. The rate is kept by the delay of the next work item, not by waiting; an item is for one page only.
 """
 
 from dataclasses import replace
@@ -24,7 +24,7 @@ from functions.core.ledger import Arrival
 from functions.core.model import ArrivalSource, ArrivalState, BlobCreated
 from functions.ports import Entry, StoredBlob
 from functions.services.arrive import arrival_of
-from functions.services.backfill import work_item
+from functions.services.backfill import page_size, work_item
 from functions.services.marking import is_run_open
 from functions.services.plane import ControlPlane, Done, Progress
 from functions.services.situations import bare_situation
@@ -32,22 +32,25 @@ from functions.services.waking import wake_dispatcher
 
 __all__ = ["go_on_with_backfills", "step_backfill"]
 
-_COUNTED_AT_ONCE: Final = 500
-_HANDED_AT_ONCE: Final = 200
-_STEPS_A_MINUTE: Final = 6
 _NOBODY_IS_AT_IT: Final = timedelta(minutes=2)
 
 
-def step_backfill(plane: ControlPlane, backfill_id: str) -> Progress:
-    """Take a backfill one page further and have the next page done when the rate allows."""
+def step_backfill(plane: ControlPlane, backfill_id: str, *, pages: int | None = None) -> Progress:
+    """Take a backfill one page further and have the next page done when the rate allows.
+
+    With `pages`, only if so many are done: a message too many, as each look of a person sends one, would else be a
+    step more, which has a next step of its own, and the rate would be kept by each of them.
+    """
     entry = plane.operations.get_backfill(backfill_id)
     if entry is None or not entry.value.state.is_active:
         return Done(what="the backfill is not under way")
     backfill = entry.value
+    if pages not in {None, backfill.pages}:
+        return Done(what="the page is done, and the next one has a message of its own")
     try:
         plane.pipelines.get(backfill.pipeline)
         container, prefix = backfill.places[backfill.place]
-        page = plane.inputs.list_page(container, prefix, continuation=backfill.continuation, limit=_page_size(backfill))
+        page = plane.inputs.list_page(container, prefix, continuation=backfill.continuation, limit=page_size(backfill))
     except ContinuationLostError as error:
         return _write(plane, entry, start_over(backfill, plane.clock.now(), str(error)), Counts())
     except (UnknownPipelineError, NotFoundError) as error:
@@ -66,12 +69,6 @@ def go_on_with_backfills(plane: ControlPlane) -> str:
             plane.queue.enqueue(work_item(entry.value))
             found += 1
     return "backfills: gone on with" if found else "backfills: none due"
-
-
-def _page_size(backfill: Backfill) -> int:
-    if backfill.state is BackfillState.COUNTING:
-        return _COUNTED_AT_ONCE
-    return max(1, min(_HANDED_AT_ONCE, backfill.per_minute // _STEPS_A_MINUTE))
 
 
 def _write(plane: ControlPlane, entry: Entry[Backfill], changed: Backfill, counts: Counts) -> Progress:

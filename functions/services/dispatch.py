@@ -46,7 +46,7 @@ def _work(plane: ControlPlane, item: WorkItem) -> Progress:
         if item.run_id is not None:
             progress = advance_or_put_back(plane, read_run(plane.ledger, item.run_id), tries=item.tries)
         elif item.kind is WorkKind.BACKFILL:
-            progress = step_backfill(plane, item.backfill_id)
+            progress = step_backfill(plane, item.backfill_id, pages=item.pages)
         else:
             progress = close_pipeline_batch(plane, item.pipeline, item.consignment)
     except TransientError as error:

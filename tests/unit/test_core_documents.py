@@ -631,6 +631,17 @@ def test_work_names_a_backfill_exactly_if_it_goes_on_with_one() -> None:
             WorkItem(kind=kind, pipeline=PipelineKey("p"), backfill_id=backfill_id)
 
 
+def test_work_names_pages_only_if_it_goes_on_with_a_backfill() -> None:
+    item = WorkItem(kind=WorkKind.BACKFILL, pipeline=PipelineKey("p"), backfill_id="0" * 16, pages=3)
+    other = WorkItem(kind=WorkKind.CLOSE_BATCH, pipeline=PipelineKey("p")).to_json()
+
+    assert WorkItem.from_json(item.to_json()) == item
+    with pytest.raises(InvalidDocumentError, match="pages for backfill"):
+        WorkItem.from_json(other.replace('"tries"', '"pages": 3, "tries"'))
+    with pytest.raises(ValueError, match="do not go together"):
+        WorkItem(kind=WorkKind.CLOSE_BATCH, pipeline=PipelineKey("p"), pages=3)
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [

@@ -11,6 +11,7 @@ from functions.core.backfills import Backfill, BackfillState, Counts
 from functions.core.errors import IllegalTransitionError, InvalidRequestError
 from functions.core.model import ArrivalSource, ArrivalState, Outcome, RunState
 from functions.core.work import WorkItem, WorkKind
+from functions.services import backfill as backfill_service
 from functions.services import backfill_steps
 from functions.services.backfill import list_backfills, request_backfill, show_backfill
 from functions.services.dispatch import dispatch
@@ -137,6 +138,30 @@ def test_the_rate_is_kept_by_the_delay_of_the_next_step() -> None:
     assert (last.counts.new, last.state) == (20, BackfillState.DONE)
 
 
+def test_the_rate_is_kept_however_often_someone_asks_and_a_message_is_delivered() -> None:
+    """R75: each message too many was a step more, with a next step of its own."""
+    world = World()
+    put(world, *(f"{number:03}.parquet" for number in range(100)))
+    backfill = ask(world, yes=True, per_minute=30)
+    world.work()
+
+    for _ in range(6):
+        ask(world, yes=True, per_minute=30)
+        taken = [item for _, item in world.queue.messages]
+        world.clock.advance(timedelta(seconds=10))
+        world.work()
+        for item in taken:  # delivered again, as after a crash before it was acknowledged
+            dispatch(world.plane, item.to_json())
+        world.work()
+    after_a_minute = show_backfill(world.plane, backfill.id)
+    for _ in range(20):
+        world.clock.advance(timedelta(seconds=10))
+        world.work()
+
+    assert after_a_minute.counts.new == 5 + 6 * 5
+    assert show_backfill(world.plane, backfill.id).state is BackfillState.DONE
+
+
 def test_known_blobs_are_left_alone_unless_they_are_wanted_again() -> None:
     world = World()
     for name in ("failed.parquet", "scored.parquet"):
@@ -251,7 +276,7 @@ def test_a_fault_anywhere_in_a_backfill_converges(
     fault: type[CrashAt] | type[FailAt], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """R75: it goes on wherever it was cut short."""
-    monkeypatch.setattr(backfill_steps, "_COUNTED_AT_ONCE", 2)
+    monkeypatch.setattr(backfill_service, "_COUNTED_AT_ONCE", 2)
 
     def story(world: World) -> object:
         put(world, "a.parquet", "b.parquet", "c.parquet", "d.csv")
