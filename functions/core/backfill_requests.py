@@ -11,9 +11,9 @@ from functions.core.pipelines import Pipeline, Pipelines
 from functions.core.reading import Reader
 from functions.core.requests import parse_body
 
-__all__ = ["BackfillRequest", "parse_backfill_request"]
+__all__ = ["PER_MINUTE", "BackfillRequest", "parse_backfill_request"]
 
-_PER_MINUTE: Final = 600
+PER_MINUTE: Final = 600  # unless something else is said
 _MOST_PER_MINUTE: Final = 6000
 _MAX_PREFIX: Final = 1024
 _CONFIRMATION: Final = r"[0-9a-f]{8}"
@@ -28,7 +28,7 @@ class BackfillRequest:
     since: datetime | None
     until: datetime | None
     again: bool
-    per_minute: int
+    per_minute: int | None  # None: not said, so it stays what it is
     is_confirmed: bool  # without having seen the plan
     confirmation: str | None  # of the plan that was seen
     is_stop: bool  # stop it instead
@@ -59,7 +59,8 @@ def parse_backfill_request(body: bytes, *, pipelines: Pipelines, now: datetime) 
         confirmation = confirm.text(pattern=_CONFIRMATION, expected="what the dry run answered as confirm")
     again, fresh = root.child("again").boolean(default=False), root.child("fresh").boolean(default=False)
     yes, is_stop = root.child("yes").boolean(default=False), root.child("stop").boolean(default=False)
-    per_minute = root.child("per_minute").integer(minimum=1, maximum=_MOST_PER_MINUTE, default=_PER_MINUTE)
+    rate = root.child("per_minute")
+    per_minute = None if rate.is_absent else rate.integer(minimum=1, maximum=_MOST_PER_MINUTE)
     if is_stop and (yes or fresh or confirmation is not None):
         root.child("stop").refuse("stop without yes, confirm and fresh")
     if problems or pipeline is None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from functions.core.access import Actor
-from functions.core.backfill_requests import BackfillRequest, parse_backfill_request
+from functions.core.backfill_requests import PER_MINUTE, BackfillRequest, parse_backfill_request
 from functions.core.backfills import (
     Backfill,
     BackfillState,
@@ -114,7 +114,7 @@ def _find_or_begin(plane: ControlPlane, asked: BackfillRequest, actor: Actor) ->
         since=asked.since or _EVER,
         until=asked.until or now,
         again=asked.again,
-        per_minute=asked.per_minute,
+        per_minute=asked.per_minute or PER_MINUTE,
         places=places_of(pipeline, asked.prefix),
         state=BackfillState.COUNTING,
         asked_by=str(actor),
@@ -129,7 +129,7 @@ def _find_or_begin(plane: ControlPlane, asked: BackfillRequest, actor: Actor) ->
         return plane.operations.claim_backfill(backfill)
     if existing.value.state is BackfillState.DONE and asked.is_fresh:
         return plane.operations.update_backfill(existing, backfill), True
-    if existing.value.per_minute != asked.per_minute and existing.value.state is not BackfillState.DONE:
+    if asked.per_minute is not None and existing.value.state is not BackfillState.DONE:
         existing = _change(plane, existing, replace(existing.value, per_minute=asked.per_minute))
     return existing, False
 

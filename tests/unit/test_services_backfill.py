@@ -162,6 +162,23 @@ def test_the_rate_is_kept_however_often_someone_asks_and_a_message_is_delivered(
     assert show_backfill(world.plane, backfill.id).state is BackfillState.DONE
 
 
+def test_whoever_says_no_rate_leaves_it_as_it_is() -> None:
+    """R75: to ask how far it is, or to stop it, does not have it go faster."""
+    world = World()
+    put(world, *(f"{number:02}.parquet" for number in range(20)))
+    backfill = ask(world, yes=True, per_minute=30)
+    world.work()
+
+    ask(world)
+    asked = show_backfill(world.plane, backfill.id).per_minute
+    ask(world, per_minute=60)
+    ask(world, stop=True)
+    ask(world)
+
+    assert (asked, show_backfill(world.plane, backfill.id).per_minute) == (30, 60)
+    assert ask(world, prefix="flights/new/0").per_minute == 600
+
+
 def test_known_blobs_are_left_alone_unless_they_are_wanted_again() -> None:
     world = World()
     for name in ("failed.parquet", "scored.parquet"):
