@@ -41,6 +41,7 @@ def request_backfill(plane: ControlPlane, body: bytes, actor: Actor) -> tuple[Ba
 
     Raises:
         InvalidRequestError: The body is wrong, or confirms another plan than there is.
+        IllegalTransitionError: It confirms a plan before there is one.
     """
     asked = parse_backfill_request(body, pipelines=plane.pipelines, now=plane.clock.now())
     entry, is_new = _find_or_begin(plane, asked, actor)
@@ -123,11 +124,14 @@ def _find_or_begin(plane: ControlPlane, asked: BackfillRequest, actor: Actor) ->
         history=(Change(state=BackfillState.COUNTING.value, at=now, note=f"asked for by {actor}"),),
     )
     existing = plane.operations.get_backfill(backfill.id)
+    begins_anew = existing is not None and existing.value.state is BackfillState.DONE and asked.is_fresh
+    # Before anything is written: a request that is refused must not have a backfill begin or go on.
+    _is_confirmed(backfill if existing is None or begins_anew else existing.value, asked)
     if existing is None:
         if asked.is_stop:
             raise InvalidRequestError([Problem("stop", "no backfill of these arguments", "one that was begun")])
         return plane.operations.claim_backfill(backfill)
-    if existing.value.state is BackfillState.DONE and asked.is_fresh:
+    if begins_anew:
         return plane.operations.update_backfill(existing, backfill), True
     if asked.per_minute is not None and existing.value.state is not BackfillState.DONE:
         existing = _change(plane, existing, replace(existing.value, per_minute=asked.per_minute))

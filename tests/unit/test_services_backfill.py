@@ -92,6 +92,41 @@ def test_another_plan_or_none_is_not_confirmed() -> None:
         ask(world, confirm="00000000")
 
 
+def test_a_wrong_confirmation_changes_nothing() -> None:
+    """R75: an answer that refuses it must not have the backfill begin, go on, or go faster."""
+    world = World()
+    put(world, *(f"{number:02}.parquet" for number in range(20)))
+    with pytest.raises(IllegalTransitionError, match="CountThenConfirm"):
+        ask(world, confirm="00000000")
+    unknown = list_backfills(world.plane, limit=5)
+    backfill = ask(world, yes=True, per_minute=30)
+    world.work()
+    ask(world, stop=True)
+    stopped = show_backfill(world.plane, backfill.id)
+
+    with pytest.raises(InvalidRequestError, match="confirm"):
+        ask(world, confirm="00000000", per_minute=6000)
+
+    assert list(unknown) == []
+    assert show_backfill(world.plane, backfill.id) == stopped
+
+
+def test_the_confirmation_of_a_backfill_that_is_done_does_not_begin_it_anew() -> None:
+    world = World()
+    put(world, "a.parquet")
+    backfill = ask(world)
+    world.work()
+    seen = show_backfill(world.plane, backfill.id).confirmation
+    ask(world, confirm=seen)
+    world.settle_submissions()
+    done = show_backfill(world.plane, backfill.id)
+
+    with pytest.raises(IllegalTransitionError, match="CountThenConfirm"):
+        ask(world, confirm=seen, fresh=True)
+
+    assert show_backfill(world.plane, backfill.id) == done
+
+
 def test_the_second_request_goes_on_and_a_finished_one_is_not_begun_again() -> None:
     world = World()
     put(world, "a.parquet")
