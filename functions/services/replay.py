@@ -67,6 +67,8 @@ def replay(plane: ControlPlane, body: bytes, *, idempotency_key: str | None, act
     with plane.telemetry.span("replay", replay_id=first.id, target=first.target, actor=str(actor)) as span:
         acted = _act(plane, target, first)
         span.set(outcome="; ".join((*acted.did, *acted.did_not))[:500])
+    if target.kind is ReplayKind.DEAD_LETTER and acted.did_not:
+        return first, acted  # it is not done: whoever mends what refused a message asks again, in the same words
     finished = replace(first, done_at=plane.clock.now(), did=acted.did, did_not=acted.did_not)
     plane.operations.finish_replay(finished)
     return finished, acted

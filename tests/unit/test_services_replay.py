@@ -9,6 +9,7 @@ import pytest
 
 from functions.core.access import Actor
 from functions.core.errors import (
+    AccessRefusedError,
     IllegalTransitionError,
     InvalidRequestError,
     LedgerConflictError,
@@ -19,6 +20,7 @@ from functions.core.errors import (
 from functions.core.model import ArrivalState, BlobVersion, Outcome, RunState
 from functions.core.replays import Replay
 from functions.core.work import WorkItem, WorkKind
+from functions.services import replay as replay_service
 from functions.services.acted import Acted
 from functions.services.changes import read_run
 from functions.services.dispatch import dispatch
@@ -276,6 +278,30 @@ def test_a_message_that_is_still_wrong_says_so() -> None:
 
     assert acted.did == ()
     assert "JSON" in acted.did_not[0]
+
+
+def test_a_dead_letter_that_was_refused_is_handed_over_once_its_cause_is_mended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """R74: in the same words as before; a message that nobody took was said to be replayed."""
+    world = World()
+    url = quarantine_message(
+        world.plane, "arrivals", "m", blob_message(make_blob()).encode(), datetime(2026, 3, 1, tzinfo=UTC)
+    )
+
+    def refuse(*_: object) -> None:
+        raise AccessRefusedError("writing the ledger", "the identity lacks a role")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(replay_service, "arrive", refuse)
+        _, refused = ask(world, dead_letter=url)
+    _, handed = ask(world, dead_letter=url)
+    _, again = ask(world, dead_letter=url)
+
+    assert (refused.did, "lacks a role" in refused.did_not[0]) == ((), True)
+    assert handed.did_not == ()
+    assert world.arrival(make_blob()).state is ArrivalState.ASSIGNED
+    assert again.did_not[0].startswith("did it not again")
 
 
 @pytest.mark.parametrize(
