@@ -89,6 +89,6 @@ def _event(item: Reader) -> GivenUp:
     return GivenUp(
         kind=MessageKind.COMPLETIONS if event_type.startswith("tidegate.") else MessageKind.ARRIVALS,
         message=json.dumps(event, ensure_ascii=False),
-        label=str(event.get("id", ""))[:256],
+        label=str(event.get("id", ""))[:256].encode(errors="replace").decode(),  # it ends up in an answer and a row
         reason=shown(facts.get("deadletterreason", "not said")).strip("'"),
     )

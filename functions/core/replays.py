@@ -32,6 +32,7 @@ _MAX_NAME: Final = 1024
 # Characters that make a name look like another one.
 _DECEPTIVE: Final = re.compile("[\\x00-\\x1f\\x7f-\\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\\\\]")
 _SHOWN_ID: Final = 16
+_MAX_ACCOUNT: Final = 50_000  # characters of what a replay did, and of what it did not: a row holds a mebibyte
 
 
 class ReplayKind(StrEnum):
@@ -143,10 +144,22 @@ def replay_to_row(replay: Replay) -> Row:
             "actor": replay.actor,
             "requested_at": to_iso(replay.requested_at),
             "done_at": None if replay.done_at is None else to_iso(replay.done_at),
-            "did": to_text(list(replay.did)),
-            "did_not": to_text(list(replay.did_not)),
+            "did": to_text(_kept(replay.did)),
+            "did_not": to_text(_kept(replay.did_not)),
         }
     )
+
+
+def _kept(account: tuple[str, ...]) -> list[str]:
+    """Return so much of an account as a row can keep: a dead letter may hold thousands of messages."""
+    kept: list[str] = []
+    room = _MAX_ACCOUNT
+    for line in account:
+        room -= len(line)
+        if room < 0:
+            return [*kept, f"… and {len(account) - len(kept)} more"]
+        kept.append(line)
+    return kept
 
 
 def replay_from_row(row: Mapping[str, object]) -> Replay:

@@ -280,6 +280,32 @@ def test_a_message_that_is_still_wrong_says_so() -> None:
     assert "JSON" in acted.did_not[0]
 
 
+def test_an_event_with_half_a_character_in_its_id_is_refused_with_its_reason() -> None:
+    """The answer and the row hold text that can be written as UTF-8."""
+    world = World()
+    world.quarantine.documents["A/x.json"] = [{"id": "\ud800", "eventType": "x"}]  # type: ignore[assignment] # likewise
+
+    _, acted = ask(world, dead_letter="A/x.json")
+
+    assert acted.did == ()
+    assert json.dumps(acted.to_json(), ensure_ascii=False).encode()
+
+
+def test_a_dead_letter_with_thousands_of_messages_is_replayed_and_noted() -> None:
+    """A table's row holds a mebibyte, of two bytes a character."""
+    world = World()
+    event = json.loads(base64.b64decode(blob_message(make_blob("a.csv"))))
+    world.quarantine.documents["A/x.json"] = [event | {"id": f"{number:0256}"} for number in range(1500)]  # type: ignore[assignment] # likewise
+
+    _, acted = ask(world, dead_letter="A/x.json")
+    _, again = ask(world, dead_letter="A/x.json")
+
+    (row,) = (values for values, _ in world.tables.rows["operations"].values())
+    assert len(acted.did) == 1500
+    assert sum(len(str(value)) for value in row.values()) < 2**20 / 2
+    assert again.did_not[0].startswith("did it not again")
+
+
 def test_a_dead_letter_that_was_refused_is_handed_over_once_its_cause_is_mended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
