@@ -1,6 +1,6 @@
 """Finds runs and arrivals for people, reading bounded parts of the ledger's indexes."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from functions.core.arrival_events import event_of
@@ -29,6 +29,7 @@ __all__ = [
 _LISTED_BACK_TO: Final = timedelta(days=366)
 _LONGEST_LISTED_BACK_TO: Final = timedelta(days=5 * 366)  # the ledger is read month by month
 _ID_LOOKED_BACK_TO: Final = timedelta(days=31)
+_LAST_MOMENT: Final = datetime.max.replace(tzinfo=UTC) - timedelta(microseconds=1)  # after which there is another one
 
 
 def list_runs(
@@ -133,7 +134,7 @@ def find_arrival(
         NotFoundError: There is none.
     """
     since = now - _ID_LOOKED_BACK_TO if at is None else at
-    until = now + timedelta(minutes=5) if at is None else at + timedelta(microseconds=1)
+    until = now + timedelta(minutes=5) if at is None else min(at, _LAST_MOMENT) + timedelta(microseconds=1)
     keys: list[PipelineKey | None] = [*_keys(ledger, pipelines, None), None]
     found = ledger.arrivals(keys, since=since, until=until, limit=1, where=lambda arrival: arrival.id == arrival_id)
     entry = ledger.get_arrival(found[0].blob) if found else None

@@ -328,6 +328,14 @@ def test_an_arrival_is_shown_with_what_would_be_decided_now(world: World) -> Non
     assert cast("dict[str, object]", shown["run"])["id"] == assigned.run_id
 
 
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.9999999Z"])
+def test_an_arrival_of_the_first_or_last_moment_is_not_found(world: World, at: str) -> None:
+    status, _ = ask("show_arrival", route={"id": "0" * 64}, query={"at": at})
+    replayed, _ = ask("replay", "POST", body={"arrival": "0" * 64, "at": at})
+
+    assert (status, replayed) == (404, 404)
+
+
 def test_what_was_given_up_is_listed_with_its_reason(world: World) -> None:
     quarantine_message(world.plane, "arrivals", "m-1", b"no event", datetime(2026, 3, 1, tzinfo=UTC))
     world.quarantine.documents["ARRIVALS/2026/3/1/12/x.json"] = {}
