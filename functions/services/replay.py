@@ -80,7 +80,9 @@ def _state_of(plane: ControlPlane, target: ReplayTarget) -> tuple[str, ...]:
         case ReplayKind.ARRIVAL:
             arrival = _arrival(plane, target).value
             # What is still ignored may be wanted by the configuration of another day.
-            return (target.name, arrival.state.value, str(len(arrival.history)), plane.pipelines.version)
+            # A history keeps so many changes only: of a long one the number stays, but not the time of the last one.
+            changed = (str(len(arrival.history)), *(change.at.isoformat() for change in arrival.history[-1:]))
+            return (target.name, arrival.state.value, *changed, plane.pipelines.version)
         case ReplayKind.RUN:
             run = read_run(plane.ledger, RunId(target.name)).value
             return target.name, str(run.attempt), run.state.value

@@ -17,6 +17,7 @@ from functions.core.errors import (
     PublicationError,
     UnknownRunError,
 )
+from functions.core.ledger import CHANGES_KEPT
 from functions.core.model import ArrivalState, BlobVersion, Outcome, RunState
 from functions.core.replays import Replay
 from functions.core.work import WorkItem, WorkKind
@@ -135,6 +136,21 @@ def test_without_a_key_what_failed_again_is_another_replay() -> None:
 
     assert one.id != other.id
     assert acted.did
+
+
+def test_what_failed_once_more_after_a_long_history_is_another_replay() -> None:
+    """A history keeps sixty changes, and their number says nothing from then on."""
+    world = World()
+    blob = failed(world)
+    for _ in range(25):
+        world.clock.advance(timedelta(minutes=1))
+        _, acted = ask(world, arrival=world.arrival(blob).id)
+        assert acted.did
+        world.settle_submissions()
+        world.finish(world.databricks_runs()[-1], outcome=Outcome.FAILED)
+        world.settle()
+
+    assert len(world.arrival(blob).history) == CHANGES_KEPT
 
 
 def test_a_replay_that_died_half_way_is_gone_on_with_and_not_done_again() -> None:
