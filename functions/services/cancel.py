@@ -14,7 +14,8 @@ from functions.core.run_transitions import want_cancel
 from functions.services.acted import Acted
 from functions.services.changes import change_run, read_run
 from functions.services.decided_runs import queue_run
-from functions.services.plane import ControlPlane
+from functions.services.plane import ControlPlane, Wait
+from functions.services.putting_back import MENDED_BY_A_PERSON
 from functions.services.submission import advance_run
 
 __all__ = ["cancel_run"]
@@ -40,16 +41,18 @@ def cancel_run(plane: ControlPlane, run_id: RunId, actor: Actor) -> Acted:
     noted = () if was_wanted else ("noted that it is to be cancelled",)
     already = ("noted nothing: it was to be cancelled already",) if was_wanted else ()
     try:
-        advance_run(plane, entry)
-    except TransientError as error:
+        progress = advance_run(plane, entry)
+    except (TransientError, *MENDED_BY_A_PERSON) as error:
         return Acted(did=noted, did_not=(*already, f"could not reach Databricks yet, which is tried again: {error}"))
     run = read_run(plane.ledger, run_id).value
     if run.state is RunState.ENDED:
         is_late = run.outcome is not Outcome.CANCELLED
         late = (f"cancelled it not: it was {run.outcome} before Databricks heard of it",) if is_late else ()
         return Acted(did=noted if is_late else (*noted, f"ended it as {run.outcome}"), did_not=(*already, *late))
-    if run.databricks_run_id is None:
-        return Acted(did=noted, did_not=(*already, "ended it not yet: another worker is sending it"))
+    # A repair that is still to be sent has the id of the run that it repairs, of which nobody has asked anything.
+    if run.databricks_run_id is None or run.state in {RunState.DECIDED, RunState.SUBMITTING}:
+        why = progress.why if isinstance(progress, Wait) else "another worker is sending it"
+        return Acted(did=noted, did_not=(*already, f"ended it not yet: {why}"))
     return Acted(did=(*noted, f"asked Databricks to cancel run {run.databricks_run_id}"), did_not=already)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from functions.core.access import Actor
 from functions.core.databricks_states import status_of
-from functions.core.errors import IllegalTransitionError, WorkspaceUnavailableError
+from functions.core.errors import AccessRefusedError, IllegalTransitionError, ThrottledError, WorkspaceUnavailableError
 from functions.core.ledger import Run
 from functions.core.model import ArrivalState, Outcome, RunState
 from functions.core.run_transitions import begin_next_attempt, want_cancel
@@ -16,6 +16,7 @@ from functions.services.complete import complete
 from functions.services.dispatch import dispatch
 from functions.services.pausing import pause_pipeline
 from functions.services.reconcile import reconcile
+from functions.services.repair import repair_run
 from functions.services.retry import retry_run
 from functions.services.submission import advance_run
 from tests.support.control_plane import SCORING, World, make_blob, make_pipelines
@@ -148,6 +149,52 @@ def test_cancelling_again_changes_nothing_and_says_so() -> None:
     assert acted.did_not == ("cancelled nothing: it has ended already as cancelled",)
     assert only_run(world) == ended
     assert len(world.publisher.published) == 1
+
+
+def test_the_wish_to_cancel_a_repair_that_waits_to_be_sent_says_so() -> None:
+    """Its row has the id of the run that it repairs, which has ended and was not asked to."""
+
+    class TooMany(Faults):
+        def before(self, call: str) -> None:
+            if call == "workspace.repair":
+                raise ThrottledError("repairing", 60.0)
+
+    world = World(faults=TooMany())
+    run = submitted(world)
+    world.end_databricks_run(world.databricks_runs()[0].id, "TERMINATED", "FAILED", "RUN_EXECUTION_ERROR")
+    world.settle()
+    repair_run(world.plane, run.id, ANN)
+    world.work()
+
+    acted = cancel_run(world.plane, run.id, ANN)
+
+    assert only_run(world).state is RunState.SUBMITTING
+    assert acted.did == ("noted that it is to be cancelled",)
+    assert acted.did_not == ("ended it not yet: Databricks asked for patience",)
+    assert world.workspace.calls.counts["workspace.cancel"] == 0
+
+
+def test_a_wish_that_meets_a_missing_role_is_noted_all_the_same() -> None:
+    """It is carried out when the role is there, so the answer must not look as if nothing had been done."""
+
+    class RoleMissing(Faults):
+        is_missing = True
+
+        def before(self, call: str) -> None:
+            if call == "workspace.cancel" and self.is_missing:
+                raise AccessRefusedError("cancelling", "the identity lacks a role")
+
+    role = RoleMissing()
+    world = World(faults=role)
+    run = submitted(world)
+
+    acted = cancel_run(world.plane, run.id, ANN)
+    role.is_missing = False
+    world.settle()
+
+    assert acted.did == ("noted that it is to be cancelled",)
+    assert "lacks a role" in acted.did_not[0]
+    assert only_run(world).outcome is Outcome.CANCELLED
 
 
 def test_a_late_report_does_not_revive_it() -> None:
