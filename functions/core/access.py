@@ -54,6 +54,12 @@ class Actor:
     def __str__(self) -> str:
         return self.name
 
+    def saying(self, name: str) -> "Actor":
+        """Return whom the caller says that they are, never without that it is the caller who says so."""
+        says = f", as {self.name} says"
+        room = max(1, _MAX_NAME - len(says))
+        return Actor(name=f"{name if len(name) <= room else name[: room - 1] + '…'}{says}")
+
 
 def actor_of(principal: str | None, *, needed: Role, are_roles_required: bool) -> Actor:
     """Return who calls.

@@ -1,7 +1,6 @@
 """Answers over HTTP those who look at pipelines, pause and resume them, and allow more runs for a day."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import azure.functions as func
@@ -90,7 +89,7 @@ def _allow(req: func.HttpRequest) -> func.HttpResponse:
 
 def _named(plane: "ControlPlane", actor: Actor, said: str) -> Actor:
     """Return who acts: whom App Service signed in, or else whom a holder of the key says that they are."""
-    return actor if plane.are_roles_required or not said else replace(actor, name=f"{said}, as {actor} says")
+    return actor if plane.are_roles_required or not said else actor.saying(said)
 
 
 def _act(req: func.HttpRequest, plane: "ControlPlane", act: "Callable[[PipelineKey], Acted]") -> func.HttpResponse:

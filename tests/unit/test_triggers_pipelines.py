@@ -58,6 +58,18 @@ def test_a_pipeline_is_paused_and_resumed(world: World) -> None:
     assert world.turnstile().pauses == ()
 
 
+def test_a_long_name_does_not_hide_that_it_is_only_said(world: World) -> None:
+    """Nothing vouches for it, and the note that says so was cut off by the name's padding."""
+    said = json.dumps({"by": "ann@contoso.com".ljust(80)}).encode()
+
+    call("pause_pipeline", SCORING, said)
+
+    by = world.turnstile().pauses[0].by
+    assert by.startswith("ann@contoso.com")
+    assert by.endswith("…, as a holder of the function's key says")
+    assert len(by) <= 80
+
+
 def test_all_are_paused_by_their_common_name(world: World) -> None:
     status, document = call("pause_pipeline", "all")
 
