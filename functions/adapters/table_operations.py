@@ -22,7 +22,7 @@ __all__ = ["TableOperations"]
 
 _BACKFILL: Final = "backfill"
 _ACTIVE: Final = "active"
-_MOST: Final = 1000
+_EVERYTHING: Final = 1_000_000  # the keys are in no order that means anything, so a beginning of them says nothing
 
 
 class TableOperations:
@@ -80,7 +80,7 @@ class TableOperations:
     def active_backfills(self) -> Sequence[Entry[Backfill]]:
         """Return backfills that have a next page; index rows of others are removed on the way."""
         found: list[Entry[Backfill]] = []
-        for row in list(self._table.query(_ACTIVE, limit=_MOST)):
+        for row in list(self._table.query(_ACTIVE, limit=_EVERYTHING)):
             entry = self.get_backfill(row.key)
             if entry is not None and entry.value.state.is_active:
                 found.append(entry)
@@ -90,7 +90,7 @@ class TableOperations:
 
     def backfills(self, *, limit: int) -> Sequence[Backfill]:
         """Return backfills, the latest first."""
-        found = [backfill_from_row(row.values) for row in self._table.query(_BACKFILL, limit=_MOST)]
+        found = [backfill_from_row(row.values) for row in self._table.query(_BACKFILL, limit=_EVERYTHING)]
         return sorted(found, key=lambda backfill: backfill.created_at, reverse=True)[:limit]
 
 

@@ -28,6 +28,7 @@ from tests.support.fault_walk import (
     walk_faults,
 )
 from tests.support.in_memory import Faults
+from tests.support.records import make_backfill
 
 ANN = Actor(name="ann@contoso.com")
 OLD = datetime(2026, 1, 1, tzinfo=UTC)
@@ -321,6 +322,19 @@ def test_backfills_are_listed_latest_first() -> None:
     ask(world, prefix="flights/new/")
 
     assert [backfill.prefix for backfill in list_backfills(world.plane, limit=5)] == ["flights/new/", "flights/"]
+
+
+def test_the_latest_backfill_is_listed_and_looked_after_beside_a_thousand_others() -> None:
+    """Their ids are in no order, so a bounded part of them need not have it."""
+    world = World()
+    for number in range(1001):
+        began = OLD + timedelta(minutes=number)
+        world.operations.claim_backfill(make_backfill(id=f"{number:016x}", created_at=began, updated_at=began))
+
+    (latest,) = list_backfills(world.plane, limit=1)
+
+    assert latest.id == f"{1000:016x}"
+    assert latest.id in {entry.value.id for entry in world.operations.active_backfills()}
 
 
 @pytest.mark.parametrize("fault", [CrashAt, FailAt], ids=["process dies", "call fails"])
