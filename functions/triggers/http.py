@@ -1,5 +1,6 @@
 """Answers over HTTP those who ask for a run, or whether the app is healthy."""
 
+import re
 from urllib.parse import parse_qsl, urlsplit
 
 import azure.functions as func
@@ -13,6 +14,7 @@ from functions.wiring import configuration, control_plane, new_request_id
 
 __all__ = ["http_functions"]
 
+_DRY_RUN = "dry_run"
 _BAD_REQUESTS = {SkipReason.ILLEGAL_PLAN, SkipReason.FILES_OF_FOREIGN_PLACE}
 
 
@@ -66,9 +68,12 @@ def _request_run(req: func.HttpRequest) -> func.HttpResponse:
 def _is_dry_run(req: func.HttpRequest) -> bool:
     """Return what `dry_run` says; whoever mistypes it must not start the run that they only asked about."""
     query = parse_qsl(urlsplit(req.url).query, keep_blank_values=True)  # the host's mapping hides blanks and repeats
-    values = [value for name, value in query if name == "dry_run"]
-    if not values and "dry_run" in req.params:
-        values = [req.params["dry_run"]]
+    alike = [name for name, _ in query if name != _DRY_RUN and re.sub("[^a-z]", "", name.lower()) == "dryrun"]
+    if alike:
+        raise InvalidRequestError([Problem(repr(alike[0][:80]), "a name like dry_run", "dry_run, or another name")])
+    values = [value for name, value in query if name == _DRY_RUN]
+    if not values and _DRY_RUN in req.params:
+        values = [req.params[_DRY_RUN]]
     match [value.lower() for value in values]:
         case [] | ["0" | "false"]:
             return False
@@ -76,7 +81,7 @@ def _is_dry_run(req: func.HttpRequest) -> bool:
             return True
         case _:
             got = ", ".join(repr(value[:80]) for value in values[:5])
-            raise InvalidRequestError([Problem("dry_run", got, "1, true, 0 or false, once")])
+            raise InvalidRequestError([Problem(_DRY_RUN, got, "1, true, 0 or false, once")])
 
 
 def _health(*, with_details: bool) -> func.HttpResponse:

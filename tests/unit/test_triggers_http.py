@@ -81,6 +81,14 @@ def test_a_mistyped_dry_run_is_refused_and_starts_nothing(world: World, query: s
     assert error["field"] == "dry_run"
 
 
+@pytest.mark.parametrize("name", ["dryrun", "dry-run", "Dry_Run", "dryRun", "dry_run%20"])
+def test_a_mistyped_name_of_dry_run_is_refused_and_starts_nothing(world: World, name: str) -> None:
+    status, document = call("request_run", "POST", f"?{name}=1", {})
+
+    assert (status, world.runs()) == (400, [])
+    assert "dry_run" in str(document["error"])
+
+
 def test_runs_of_long_ago_are_not_looked_for(world: World) -> None:
     """A walk through thousands of months would take the app minutes."""
     status, document = call("list_runs", "GET", "", {"since": "0001-01-01T00:00:00Z"})
