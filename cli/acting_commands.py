@@ -16,6 +16,7 @@ __all__ = ["act_on_run", "list_dead_letters", "replay"]
 
 _LETTERS_WIDTH: Final = 200  # columns: a name alone takes 70
 _ARRIVAL_ID: Final = re.compile(r"[0-9a-f]{64}")
+_KEY: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _RUN_ID: Final = re.compile(r"[a-z][a-z0-9_]{0,47}-[0-9]{8}T[0-9]{6}Z-[0-9a-f]{12}", re.ASCII)
 
 
@@ -37,10 +38,10 @@ def replay(target: str, *, at: str | None, key: str | None, as_json: bool) -> No
     else:
         expected = "an arrival's id, a run's id, or the name of a dead letter, which ends in .json"
         raise CommandError(f"got {target!r}, expected {expected}")
-    if key == "":  # of a variable that is not set: the app would take it for no key at all
-        raise CommandError("--key: got '', expected 1 to 128 letters, digits, '_', '.', ':' or '-'")
     if at is not None:
         body["at"] = to_iso(moment_of("--at", at))
+    if key is not None and not _KEY.fullmatch(key):
+        raise CommandError(f"--key: got {key[:80]!r}, expected 1 to 128 letters, digits, '_', '.', ':' or '-'")
     _tell(open_api().post("replays", body, idempotency_key=key), as_json=as_json)
 
 
