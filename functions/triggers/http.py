@@ -50,7 +50,9 @@ def _request_run(req: func.HttpRequest) -> func.HttpResponse:
     from functions.services.requests import request_run as ask
     from functions.services.turnstile import is_kept_out
 
-    key = req.headers.get("idempotency-key") or new_request_id()
+    key = req.headers.get("idempotency-key")
+    if key is None:  # an empty one is refused like any other that is none: its caller relies on it
+        key = new_request_id()
     if _is_dry_run(req):
         plane, _ = admit(req, Role.READER)
         return as_json(200, explain_request(plane, req.get_body(), idempotency_key=key))

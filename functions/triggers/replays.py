@@ -49,7 +49,7 @@ def _replay(req: func.HttpRequest) -> func.HttpResponse:
     from functions.services.replay import replay
 
     plane, actor = admit(req, Role.OPERATOR)
-    key = req.headers.get("idempotency-key") or None
+    key = req.headers.get("idempotency-key")
     replayed, acted = replay(plane, req.get_body(), idempotency_key=key, actor=actor)
     return as_json(200, {"id": replayed.id, "target": replayed.target, **acted.to_json()})
 

@@ -81,6 +81,18 @@ def test_a_mistyped_dry_run_is_refused_and_starts_nothing(world: World, query: s
     assert error["field"] == "dry_run"
 
 
+@pytest.mark.parametrize("function", ["request_run", "replay"])
+def test_an_empty_idempotency_key_is_refused_rather_than_ignored(world: World, function: str) -> None:
+    """Its caller means to be safe: each repeat would have been a run of its own."""
+    world.deliver(make_blob("b.csv"))
+    body = BODY if function == "request_run" else {"arrival": world.arrival(make_blob("b.csv")).id}
+
+    status, document = as_caller(None, function, "POST", body=body, headers={"Idempotency-Key": ""})
+
+    (error,) = cast("list[dict[str, str]]", document["errors"])
+    assert (status, error["field"], world.runs()) == (400, "Idempotency-Key", [])
+
+
 @pytest.mark.parametrize("name", ["dryrun", "dry-run", "Dry_Run", "dryRun", "dry_run%20"])
 def test_a_mistyped_name_of_dry_run_is_refused_and_starts_nothing(world: World, name: str) -> None:
     status, document = call("request_run", "POST", f"?{name}=1", {})
@@ -127,6 +139,7 @@ def as_caller(
     route: dict[str, str] | None = None,
     body: object = None,
     query: dict[str, str] | None = None,
+    headers: dict[str, str] | None = None,
 ) -> tuple[int, dict[str, object]]:
     app = func.FunctionApp()
     modules = (http.http_functions, reading.reading_functions, acting.acting_functions, replays.replay_functions)
@@ -138,7 +151,7 @@ def as_caller(
         url="https://tidegate.azurewebsites.net/api/x/y",
         params=query or {},
         route_params=route or {},
-        headers={} if principal is None else {"X-MS-CLIENT-PRINCIPAL": principal},
+        headers={**(headers or {}), **({} if principal is None else {"X-MS-CLIENT-PRINCIPAL": principal})},
         body=json.dumps(body).encode(),
     )
     response = found.get_user_function()(request)
