@@ -94,8 +94,14 @@ def resume_pipeline(plane: ControlPlane, pipeline: PipelineKey, actor: Actor, *,
     before = read_turnstile(plane)
     if pipeline not in {pause.pipeline for pause in before.pauses}:
         _check(plane, pipeline)
-    turnstile = change_turnstile(plane, lambda current: current.resume(pipeline))
-    was_paused = next((item for item in before.pauses if item.pipeline == pipeline), None)
+    was_paused: Pause | None = None  # when it was resumed: a rival may have been first since
+
+    def resume(current: Turnstile) -> Turnstile:
+        nonlocal was_paused
+        was_paused = next((item for item in current.pauses if item.pipeline == pipeline), None)
+        return current.resume(pipeline)
+
+    turnstile = change_turnstile(plane, resume)
     # A crash before the next line: the reconciler looks at every pipeline and every open run within a minute.
     _wake(plane, pipeline)
     if was_paused is not None:
@@ -121,10 +127,16 @@ def allow_runs(plane: ControlPlane, pipeline: PipelineKey, runs: int, actor: Act
     before = read_turnstile(plane)
     day = before.day_at(now)
     allowance = Allowance(pipeline=pipeline, day=day, runs=runs, by=str(actor), at=now)
-    turnstile = change_turnstile(plane, lambda current: current.allow(allowance))
+    was_so = False
+
+    def allow(current: Turnstile) -> Turnstile:
+        nonlocal was_so
+        was_so = current.budget_of(day, pipeline, None) == runs
+        return current.allow(allowance)
+
+    turnstile = change_turnstile(plane, allow)
     _wake(plane, pipeline)
     begun = turnstile.begun_on(day, pipeline)
-    was_so = before.budget_of(day, pipeline, None) == runs
     if not was_so:
         _record(plane, f"allowed {runs} runs today to", pipeline, actor, "")
     did = () if was_so else (f"allowed {_named(pipeline)} {runs} run(s) on {day.isoformat()}, of which {begun} began",)

@@ -33,6 +33,7 @@ from tests.support.control_plane import (
     make_pipelines,
 )
 from tests.support.fault_walk import CrashAt, FailAt, settle, survive, walk_faults, work
+from tests.support.in_memory import Faults
 from tests.support.interleaving import Interleaving
 from tests.unit.test_services_turnstile import TRAIN, finish_all, in_flight, with_training_data
 
@@ -247,6 +248,29 @@ def test_of_all_pipelines_is_spoken_in_the_plural() -> None:
 
     assert second.did_not[0].startswith("paused nothing: all pipelines are paused already, by ada")
     assert again.did_not == ("resumed nothing: all pipelines were not paused",)
+
+
+def test_of_two_who_say_the_same_at_once_one_is_told_that_it_was_so_already() -> None:
+    class Rival(Faults):
+        act: Callable[[], object] | None = None
+
+        def before(self, call: str) -> None:
+            if call == "tables.marks.replace" and self.act is not None:
+                act, self.act = self.act, None
+                act()
+
+    rival = Rival()
+    world = World(faults=rival)
+    pause_pipeline(world.plane, SCORING, BOB)
+
+    rival.act = lambda: resume_pipeline(world.make_plane(), SCORING, BOB)
+    resumed = resume_pipeline(world.plane, SCORING, BOB)
+    rival.act = lambda: allow_runs(world.make_plane(), SCORING, 7, BOB)
+    allowed = allow_runs(world.plane, SCORING, 7, BOB)
+
+    assert (resumed.did, allowed.did) == (("had the dispatcher look",), ("had the dispatcher look",))
+    assert resumed.did_not == (f"resumed nothing: pipeline {SCORING} was not paused",)
+    assert allowed.did_not[0].startswith("changed nothing: 7 run(s) were allowed")
 
 
 def test_resuming_one_while_all_are_paused_says_that_it_stays_so() -> None:
