@@ -382,7 +382,7 @@ class RunSubmitter(Protocol):
         Raises:
             UnknownJobError: It is not there any more.
             AmbiguousJobError: Another job has got its name.
-            DriftedJobError: It does not queue what it cannot run at once.
+            DriftedJobError: It does something else than its template says.
         """
         ...
 

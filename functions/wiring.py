@@ -133,7 +133,7 @@ def _build(settings: Settings, pipelines: Pipelines) -> "ControlPlane":
         operations=TableOperations(tables),
         ledger=TableLedger(tables),
         signals=TableSignals(tables),
-        submitter=DatabricksJobs(workspace, environment=settings.environment),
+        submitter=DatabricksJobs(workspace, environment=settings.environment, templates=_APP_DIR / "job_templates"),
         models=DatabricksModels(workspace),
         inputs=BlobInputs(storage),
         manifests=BlobManifests(storage, container=CONTROL_CONTAINER),

@@ -8,13 +8,14 @@ from rich.console import Console
 
 from cli.deploy.environment import SCOPE, Target, azure_target, local_target
 from cli.deploy.release import ENVIRONMENT, REQUIREMENTS, Release, assemble, folder_of
-from cli.deploy.templates import RenderedJob, differences, render_jobs
+from cli.deploy.templates import RenderedJob, render_jobs
 from cli.deploy.upload import upload_release
 from cli.deploy.version import release_version, with_digest
 from cli.deploy.wheels import build_wheels, third_party_wheels
 from cli.deploy.workspace import Workspace
 from cli.failures import CommandError
 from cli.wording import counted, make_console
+from functions.core.drift import differences
 from local.cloud import Cloud
 from local.supervisor.folders import REPOSITORY
 

@@ -1,8 +1,7 @@
-"""Renders job templates and tells how a job in the workspace differs from its template."""
+"""Renders job templates."""
 
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,9 @@ from typing import Any
 from databricks.sdk.service.jobs import JobSettings
 
 from cli.failures import CommandError
+from functions.core.drift import PLACEHOLDER, differences
 
-__all__ = ["RenderedJob", "differences", "render_jobs"]
-
-_PLACEHOLDER = re.compile(r"\$\{([a-z_]+)\}")
-_NAMED_BY = ("task_key", "job_cluster_key", "name", "key")  # what makes an element of a list findable
-_MISSING = "(absent)"
+__all__ = ["RenderedJob", "render_jobs"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,38 +50,6 @@ def render_jobs(folder: Path, values: Mapping[str, str], compute: str | None = N
     return tuple(jobs)
 
 
-def differences(wanted: Any, actual: Any, place: str = "") -> Iterator[str]:
-    """Yield one line for each place where the job is not what its template says.
-
-    Fields that only the workspace knows (its defaults) are not differences; additional elements of lists are.
-    """
-    if isinstance(wanted, Mapping) and isinstance(actual, Mapping):
-        for key, value in wanted.items():
-            if _is_nothing(value) and _is_nothing(actual.get(key)):
-                continue
-            yield from differences(value, actual.get(key), f"{place}.{key}" if place else key)
-    elif isinstance(wanted, list) and isinstance(actual, list):
-        yield from _list_differences(wanted, actual, place)
-    elif wanted != actual:
-        yield f"{place}: {_short(actual)} -> {_short(wanted)}"
-
-
-def _list_differences(wanted: list[Any], actual: list[Any], place: str) -> Iterator[str]:
-    wanted_by_name, actual_by_name = _by_name(wanted), _by_name(actual)
-    for name, value in wanted_by_name.items():
-        yield from differences(value, actual_by_name.get(name), f"{place}[{name}]")
-    for name in actual_by_name.keys() - wanted_by_name.keys():
-        yield f"{place}[{name}]: removed"
-
-
-def _by_name(elements: list[Any]) -> dict[str, Any]:
-    named = {}
-    for index, element in enumerate(elements):
-        name = next((element[key] for key in _NAMED_BY if isinstance(element, Mapping) and key in element), index)
-        named[str(name)] = element
-    return named
-
-
 def _read(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text())
@@ -114,12 +78,12 @@ def _with_compute(template: dict[str, Any], choice: dict[str, Any]) -> dict[str,
 
 def _fill(value: Any, values: Mapping[str, str], file_name: str) -> Any:
     if isinstance(value, str):
-        unknown = sorted({name for name in _PLACEHOLDER.findall(value) if name not in values})
+        unknown = sorted({name for name in PLACEHOLDER.findall(value) if name not in values})
         if unknown:
             raise CommandError(
                 f"{file_name}: no value for the placeholder {unknown[0]!r}; give it with --set {unknown[0]}=..."
             )
-        return _PLACEHOLDER.sub(lambda match: values[match[1]], value)
+        return PLACEHOLDER.sub(lambda match: values[match[1]], value)
     if isinstance(value, dict):
         return {key: _fill(element, values, file_name) for key, element in value.items()}
     if isinstance(value, list):
@@ -131,13 +95,3 @@ def _refuse_unknown_fields(settings: dict[str, Any], file_name: str) -> None:
     lost = list(differences(settings, JobSettings.from_dict(settings).as_dict()))
     if lost:
         raise CommandError(f"{file_name} has fields that the Jobs API does not know: {lost[0].partition(':')[0]}")
-
-
-def _is_nothing(value: Any) -> bool:
-    """Tell whether a field says no more than its absence: the API leaves out what is empty or zero."""
-    return value is None or value in ({}, [], "", 0, False)
-
-
-def _short(value: Any) -> str:
-    text = _MISSING if value is None else json.dumps(value)
-    return text if len(text) <= 80 else text[:77] + "..."  # noqa: PLR2004 - a line of a terminal

@@ -1,14 +1,17 @@
 """Starts and watches Databricks runs through databricks-sdk, signed in with a managed identity."""
 
+import json
 import math
 import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from functions.core.databricks_states import RunStatus, status_of
+from functions.core.drift import drift_of
 from functions.core.errors import (
     AccessRefusedError,
     AmbiguousJobError,
@@ -26,7 +29,6 @@ from functions.core.model import DatabricksJobId, DatabricksRunId, IdempotencyTo
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
-    from databricks.sdk.service.jobs import JobSettings
 
 __all__ = [
     "AZURE_DATABRICKS_SCOPE",
@@ -209,9 +211,10 @@ def _unavailable(subject: str, why: str, *, is_submission: bool) -> TransientErr
 class DatabricksJobs:
     """Implements `RunSubmitter` on the Jobs API 2.2."""
 
-    def __init__(self, workspace: Workspace, *, environment: str) -> None:
+    def __init__(self, workspace: Workspace, *, environment: str, templates: Path) -> None:
         self._workspace = workspace
         self._environment = environment
+        self._templates = templates
         self._job_ids: dict[JobKey, DatabricksJobId] = {}
 
     @property
@@ -222,32 +225,34 @@ class DatabricksJobs:
     def find_job(self, job: JobKey) -> DatabricksJobId:
         """Return the one job of this name and environment; a found one is remembered."""
         known = self._job_ids.get(job)
-        return self._look_up(job)[0] if known is None else known
+        return self._look_up(job) if known is None else known
 
     def check_job(self, job: JobKey) -> None:
-        """Look the job up again; raises unless it is there once and queues what it cannot run at once."""
-        _, settings = self._look_up(job)
-        if settings.queue is None or not settings.queue.enabled:
-            raise DriftedJobError(job, "skips what it cannot run at once instead of queueing it")
-
-    def _look_up(self, job: JobKey) -> tuple[DatabricksJobId, "JobSettings"]:
-        """Return the one job of this name as it is now, and remember it."""
+        """Look the job up again; raises unless it is there once and does what its template says."""
         self._job_ids.pop(job, None)
+        job_id = self.find_job(job)
+        with workspace_errors(f"reading job {self._job_name(job)!r}"):
+            settings = self._workspace.client.jobs.get(job_id).settings
+        template = json.loads((self._templates / f"{job}.json").read_bytes())
+        if drift := drift_of(template, {} if settings is None else settings.as_dict()):
+            raise DriftedJobError(job, drift)
+
+    def _look_up(self, job: JobKey) -> DatabricksJobId:
+        """Return the one job of this name as it is now, and remember it."""
         name = self._job_name(job)
         with workspace_errors(f"looking up job {name!r}"):
             # The API's filter ignores case, so the exact name is compared here.
-            found = {
-                listed.job_id: listed.settings
+            found = [
+                listed.job_id
                 for listed in self._workspace.client.jobs.list(name=name, limit=25)
                 if listed.job_id is not None and listed.settings is not None and listed.settings.name == name
-            }
+            ]
         if not found:
             raise UnknownJobError(job, self._known_jobs())
         if len(found) > 1:
-            raise AmbiguousJobError(job, list(found))
-        ((job_id, settings),) = found.items()
-        self._job_ids[job] = DatabricksJobId(job_id)
-        return self._job_ids[job], settings
+            raise AmbiguousJobError(job, found)
+        self._job_ids[job] = DatabricksJobId(found[0])
+        return self._job_ids[job]
 
     def submit(self, job: JobKey, token: IdempotencyToken, parameters: Mapping[str, str]) -> DatabricksRunId:
         """Return the run of this token, starting it if there is none; equal token, same run."""

@@ -217,15 +217,17 @@ class AmbiguousJobError(PermanentError):
 
 
 class DriftedJobError(PermanentError):
-    """A job is not any more as its template says."""
+    """A job is not any more as its template says; lists where."""
 
-    def __init__(self, job: JobKey, drift: str) -> None:
+    def __init__(self, job: JobKey, drift: Sequence[str]) -> None:
         super().__init__(job, drift)
         self.job = job
-        self.drift = drift
+        self.drift = tuple(drift)
 
     def __str__(self) -> str:
-        return f"the job for {self.job!r} {self.drift}, unlike its template; deploy it again"
+        shown, others = "; ".join(self.drift[:3]), len(self.drift) - 3
+        more = f"; and {others} more" if others > 0 else ""
+        return f"the job for {self.job!r} is not as its template says ({shown}{more}); deploy it again"
 
 
 class _SubjectError(MlopsError):

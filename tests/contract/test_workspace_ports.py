@@ -24,7 +24,7 @@ from functions.core.model import DatabricksRunId, IdempotencyToken, JobKey
 from functions.ports import ModelRegistry, RunSubmitter
 from tests.simulation.notebooks import SimulatedWorkspace
 from tests.support.in_memory import InMemoryWorkspace, NoFaults
-from tests.support.workspace import IDENTITY_HEADER, Workspace, eventually
+from tests.support.workspace import IDENTITY_HEADER, JOB_TEMPLATES, Workspace, eventually, stand_in_settings
 
 TOKEN = IdempotencyToken("a" * 64)
 OTHER = IdempotencyToken("b" * 64)
@@ -66,7 +66,9 @@ def real(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Ports:
         workspace.fault(method="GET", path=path, times=100, action={"status": 200, "body": {"version": version}})
 
     return Ports(
-        databricks.DatabricksJobs(connection, environment="test"), databricks.DatabricksModels(connection), set_champion
+        databricks.DatabricksJobs(connection, environment="test", templates=JOB_TEMPLATES),
+        databricks.DatabricksModels(connection),
+        set_champion,
     )
 
 
@@ -342,28 +344,29 @@ def test_a_job_that_was_deployed_again_is_found_again(real: Ports, workspace: Wo
 
 @pytest.mark.integration
 def test_a_job_that_was_found_is_checked_as_it_is_now(real: Ports, workspace: Workspace) -> None:
-    """R29: what was deleted, got a namesake or lost its queue since it was found is told until it is mended."""
+    """R29: what was deleted, got a namesake or was changed since it was found is told until it is mended."""
     client = workspace.client()
-    task = jobs.Task(task_key="only", notebook_task=jobs.NotebookTask(notebook_path="/nothing"))
-    name, queue = "tidegate-test-checked", jobs.QueueSettings(enabled=True)
-    first = client.jobs.create(name=name, tasks=[task], queue=queue).job_id
+    settings = stand_in_settings("training", environment="test")
+    first = client.jobs.create(**settings.as_shallow_dict()).job_id
     assert first is not None
-    assert real.submitter.find_job(JobKey("checked")) == first
-    real.submitter.check_job(JobKey("checked"))
+    assert real.submitter.find_job(JobKey("training")) == first
+    real.submitter.check_job(JobKey("training"))
 
-    other = client.jobs.create(name=name, tasks=[task]).job_id
+    other = client.jobs.create(name=settings.name, tasks=settings.tasks).job_id
     assert other is not None
     with pytest.raises(AmbiguousJobError):
-        real.submitter.check_job(JobKey("checked"))
+        real.submitter.check_job(JobKey("training"))
     client.jobs.delete(first)
-    with pytest.raises(DriftedJobError, match="instead of queueing it"):
-        real.submitter.check_job(JobKey("checked"))
-    client.jobs.update(other, new_settings=jobs.JobSettings(queue=queue))
-    real.submitter.check_job(JobKey("checked"))
-    assert real.submitter.find_job(JobKey("checked")) == other
+    with pytest.raises(
+        DriftedJobError, match=r'queue: \(absent\) -> .*"enabled": true.*and \d+ more\); deploy it again'
+    ):
+        real.submitter.check_job(JobKey("training"))
+    client.jobs.reset(other, new_settings=settings)
+    real.submitter.check_job(JobKey("training"))
+    assert real.submitter.find_job(JobKey("training")) == other
     client.jobs.delete(other)
     with pytest.raises(UnknownJobError):
-        real.submitter.check_job(JobKey("checked"))
+        real.submitter.check_job(JobKey("training"))
 
 
 @pytest.mark.parametrize("make", [InMemoryWorkspace, lambda: SimulatedWorkspace(NoFaults(), lambda *_: None)])

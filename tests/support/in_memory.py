@@ -368,7 +368,7 @@ class InMemoryWorkspace:
     def check_job(self, job: JobKey) -> None:
         self.find_job(job)
         if job in self.jobs_without_queue:
-            raise DriftedJobError(job, "skips what it cannot run at once instead of queueing it")
+            raise DriftedJobError(job, ['queue: (absent) -> {"enabled": true}'])
 
     def submit(self, job: JobKey, token: IdempotencyToken, parameters: Mapping[str, str]) -> DatabricksRunId:
         self.find_job(job)

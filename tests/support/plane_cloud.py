@@ -10,7 +10,6 @@ from typing import Any
 
 from azure.storage.blob import BlobServiceClient
 from azure.storage.queue import QueueServiceClient
-from databricks.sdk.service import jobs
 from databricks.sdk.service.workspace import ImportFormat, Language
 
 from functions.adapters.storage import StorageAccount
@@ -21,7 +20,7 @@ from functions.core.model import RunId
 from tests.support.azurite import ACCOUNT, Azurite, azurite_running
 from tests.support.event_grid import TOPIC_KEY, EventGrid, make_config, running_event_grid
 from tests.support.functions_host import FunctionsHost, functions_host_running, until
-from tests.support.workspace import IDENTITY_HEADER, Workspace
+from tests.support.workspace import IDENTITY_HEADER, Workspace, notebook_of, stand_in_settings
 
 __all__ = ["TOPIC", "PlaneCloud", "deploy_stand_ins", "plane_cloud", "script_registry", "subscription"]
 
@@ -210,19 +209,17 @@ def deploy_stand_ins(workspace: Workspace, *, blob_connection: str, topic: str) 
     """Deploy the two jobs with a notebook that does what the contract asks, without Spark."""
     source = _NOTEBOOK.format(blob_connection=blob_connection, topic=topic, topic_key=TOPIC_KEY)
     client = workspace.client()
-    client.workspace.mkdirs("/Tidegate")
-    client.workspace.import_(
-        "/Tidegate/scoring",
-        content=base64.b64encode(source.encode()).decode(),
-        format=ImportFormat.SOURCE,
-        language=Language.PYTHON,
-        overwrite=True,
-    )
     for name in ("scoring", "training"):
-        task = jobs.Task(task_key=name, notebook_task=jobs.NotebookTask(notebook_path="/Tidegate/scoring"))
-        client.jobs.create(
-            name=f"tidegate-local-{name}", tasks=[task], max_concurrent_runs=50, queue=jobs.QueueSettings(enabled=True)
+        notebook = notebook_of(name, environment="local")
+        client.workspace.mkdirs(notebook.rpartition("/")[0])
+        client.workspace.import_(
+            notebook,
+            content=base64.b64encode(source.encode()).decode(),
+            format=ImportFormat.SOURCE,
+            language=Language.PYTHON,
+            overwrite=True,
         )
+        client.jobs.create(**stand_in_settings(name, environment="local").as_shallow_dict())
 
 
 def script_registry(workspace: Workspace) -> None:

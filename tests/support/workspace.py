@@ -22,6 +22,7 @@ from tests.support.leash import leashed_command
 
 __all__ = [
     "IDENTITY_HEADER",
+    "JOB_TEMPLATES",
     "REPOSITORY",
     "STAND_IN",
     "TOKEN",
@@ -29,13 +30,17 @@ __all__ = [
     "eventually",
     "free_port",
     "is_alive",
+    "notebook_of",
     "notebook_processes",
     "running_mlflow",
+    "stand_in_settings",
 ]
 
 TOKEN = "dapi0123456789abcdef"
 IDENTITY_HEADER = "the-identity-header"
 REPOSITORY = Path(__file__).parents[2]
+JOB_TEMPLATES = REPOSITORY / "job_templates"
+_RELEASE = "stand-in"
 STAND_IN = [sys.executable, str(REPOSITORY / "tests/support/stand_in_runner.py")]
 
 
@@ -204,3 +209,21 @@ def is_alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def stand_in_settings(job: str, *, environment: str) -> jobs.JobSettings:
+    """Return a job as its template has it, on no compute in particular and with room for many runs at once."""
+    text = (JOB_TEMPLATES / f"{job}.json").read_text()
+    template = json.loads(text.replace("${environment}", environment).replace("${release}", _RELEASE))
+    settings = jobs.JobSettings.from_dict(template)
+    settings.job_clusters, settings.max_concurrent_runs = None, 50
+    for task in settings.tasks or []:
+        task.job_cluster_key = None
+    return settings
+
+
+def notebook_of(job: str, *, environment: str) -> str:
+    """Return where the notebook of such a job is."""
+    (task,) = stand_in_settings(job, environment=environment).tasks or []
+    assert task.notebook_task is not None
+    return task.notebook_task.notebook_path

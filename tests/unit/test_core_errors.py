@@ -35,8 +35,8 @@ EXAMPLES: dict[MlopsError, str] = {
     errors.AmbiguousJobError(JobKey("j"), [1, 2]): (
         "2 jobs are named like 'j' (ids 1, 2), expected one; delete the others"
     ),
-    errors.DriftedJobError(JobKey("j"), "skips runs"): (
-        "the job for 'j' skips runs, unlike its template; deploy it again"
+    errors.DriftedJobError(JobKey("j"), ["a: 1 -> 2", "b: 1 -> 2", "c: 1 -> 2", "d: 1 -> 2"]): (
+        "the job for 'j' is not as its template says (a: 1 -> 2; b: 1 -> 2; c: 1 -> 2; and 1 more); deploy it again"
     ),
     errors.RunRejectedError("submitting", "a bad parameter"): "submitting: a bad parameter",
     errors.AccessRefusedError("listing jobs", "no role"): "listing jobs: no role",

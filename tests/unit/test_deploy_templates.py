@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from cli.deploy.templates import differences, render_jobs
+from cli.deploy.templates import render_jobs
 from cli.failures import CommandError
+from functions.core.drift import differences
 from local.supervisor.folders import REPOSITORY
 
 _VALUES = {"environment": "dev", "release": "1.2.3+gabcdef0"}

@@ -322,7 +322,7 @@ def test_health_names_every_job_that_has_drifted() -> None:
     problems = dict(check_health(world.plane).problems)
     assert set(problems) == {"job:scoring", "job:training"}
     assert "expected one" in problems["job:scoring"]
-    assert "instead of queueing it" in problems["job:training"]
+    assert "not as its template says (queue: (absent)" in problems["job:training"]
 
 
 def test_red_health_is_looked_at_again_soon() -> None:
