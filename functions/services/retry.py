@@ -32,9 +32,8 @@ def retry_run(plane: ControlPlane, run_id: RunId, actor: Actor, *, note: str | N
             did=("had the dispatcher look at it",),
             did_not=(f"began no attempt: attempt {run.attempt} has not ended, it is {run.state.value}{ends}",),
         )
-    attempt = (
-        entry.value.attempt
-    )  # that was seen to have ended: while its event is published, a rival may begin another
+    # Seen to have ended: while its event is published, a rival may begin another.
+    attempt = entry.value.attempt
     entry = free_the_others(plane, publish_outbox(plane, entry))
     is_rivals = False
 
