@@ -11,6 +11,7 @@ from typing import Final
 from functions.core.completion import CompletionEvent
 from functions.core.errors import IllegalTransitionError
 from functions.core.ledger import CHANGES_KEPT, RUN_TRANSITIONS, Attempt, Change, Run, RunRule
+from functions.core.lineage import shortened
 from functions.core.manifest import ManifestPointer
 from functions.core.model import DatabricksRunId, IdempotencyToken, Outcome, RunKind, RunState, Stage
 from functions.core.stalled import StalledEvent
@@ -33,6 +34,8 @@ __all__ = [
     "want_cancel",
 ]
 
+_REASONS_IN_FULL: Final = 9
+_SHORT_REASON: Final = 200
 ASK_ANEW: Final = "POST /api/runs with its files makes a new run"
 
 
@@ -259,7 +262,7 @@ def begin_next_attempt(run: Run, at: datetime, *, after: int, reason: str) -> Ru
         at,
         note=f"attempt {run.attempt + 1}: {reason}",
         attempt=run.attempt + 1,
-        attempts=(*run.attempts, over),
+        attempts=(*_with_short_reasons(run.attempts), over),
         token=None,
         databricks_run_id=None,
         run_page_url="",
@@ -287,3 +290,14 @@ def _become(run: Run, state: RunState, at: datetime, *, note: str, **changes: ob
 def _refused(rule: RunRule, run: Run, wanted: str) -> IllegalTransitionError:
     current = f"{run.state.value} (attempt {run.attempt}, outcome {run.outcome.value if run.outcome else 'none yet'})"
     return IllegalTransitionError(rule, run.id, current, wanted)
+
+
+def _with_short_reasons(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+    """Return the attempts with all but the latest reasons shortened: a row holds a mebibyte, also of many attempts."""
+    early = len(attempts) - _REASONS_IN_FULL
+    return tuple(
+        replace(attempt, reason=shortened(attempt.reason, _SHORT_REASON, max_bytes=6 * _SHORT_REASON))
+        if index < early
+        else attempt
+        for index, attempt in enumerate(attempts)
+    )

@@ -249,6 +249,18 @@ def test_next_attempt_starts_clean_and_keeps_the_story() -> None:
     assert begin_next_attempt(again, LATER, after=1, reason="a redelivery") is again
 
 
+def test_a_run_that_is_repeated_for_ever_fits_its_row() -> None:
+    """A row holds a mebibyte, two bytes a character, and a reason has thousands of them."""
+    run = submitted()
+    for attempt in range(1, 301):
+        failed = end_run(run, make_event(run, outcome=Outcome.FAILED, outputs=None, reason="€" * 4000), LATER)
+        run = begin_next_attempt(mark_published(failed, LATER), LATER, after=attempt, reason="€" * 1000)
+        run = replace(run, state=RunState.SUBMITTED, token=TOKEN, databricks_run_id=DATABRICKS_RUN)
+
+    assert sum(2 * len(value) for value in run_to_row(run).values() if isinstance(value, str)) < 2**20
+    assert [len(attempt.reason or "") for attempt in run.attempts] == [200] * 290 + [4000] * 10
+
+
 def test_attempt_that_never_ran_goes_again_without_an_announcement() -> None:
     run = submitted()
 
