@@ -208,7 +208,7 @@ def model_signals(**fixed: Any) -> st.SearchStrategy[ModelSignal]:
         "event_id": st.text(st.characters(codec="utf-8"), min_size=1, max_size=40),
         "source": st.text(st.characters(codec="utf-8"), min_size=1, max_size=40),
         "type": st.sampled_from(SignalType),
-        "time": instants,
+        "time": st.just(datetime(2035, 12, 31, tzinfo=UTC)),
         "environment": st.from_regex(r"[a-z][a-z0-9]{0,15}", fullmatch=True),
         "model_name": model_names,
         "model_version": st.none() | versions,

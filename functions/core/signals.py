@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from functions.core.errors import InvalidDocumentError, Problem
@@ -9,7 +10,16 @@ from functions.core.model import ModelSignal, SignalType
 from functions.core.pipelines import Pipeline, Pipelines, SignalRule
 from functions.core.reading import Reader, to_iso
 
-__all__ = ["Listening", "find_signal_rule", "is_signal_type", "signal_from_document", "signal_to_document"]
+__all__ = [
+    "LONGEST_AHEAD",
+    "Listening",
+    "find_signal_rule",
+    "is_signal_type",
+    "signal_from_document",
+    "signal_to_document",
+]
+
+LONGEST_AHEAD: Final = timedelta(days=92)  # of a window's end: a quarter that has just begun
 
 _SCHEMA: Final = "urn:tidegate:schema:model-signal:1"
 _MAX_METRICS: Final = 100
@@ -74,6 +84,9 @@ def signal_from_document(document: object) -> ModelSignal:
     start, end = window.child("start").instant(), window.child("end").instant()
     if end < start:
         window.refuse("a window that ends after its start")
+    time = root.child("time").instant()
+    if end > time + LONGEST_AHEAD:
+        window.child("end").refuse(f"at most {LONGEST_AHEAD.days} days after the event's time")
     model = data.child("model").text(pattern=r"\w+\.\w+\.\w+", expected="catalog.schema.model", max_length=255)
     if not problems and root.child("subject").value != f"models/{model}":
         root.child("subject").refuse(f"'models/{model}'")
@@ -81,7 +94,7 @@ def signal_from_document(document: object) -> ModelSignal:
         "event_id": root.child("id").text(min_length=1, max_length=200),
         "source": root.child("source").text(min_length=1, max_length=400),
         "type": root.child("type").one_of(SignalType),
-        "time": root.child("time").instant(),
+        "time": time,
         "environment": data.child("environment").text(pattern="[a-z][a-z0-9]{0,15}", expected="an environment's name"),
         "model_version": data.child("model_version").nullable_text(pattern="[1-9][0-9]*", expected="a model version"),
         "metrics": _read_metrics(metrics),

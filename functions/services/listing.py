@@ -12,6 +12,7 @@ from functions.core.ledger import Arrival, Run
 from functions.core.listing import ArrivalFilter, RunFilter, runs_named_by
 from functions.core.model import ArrivalId, PipelineKey, RunId
 from functions.core.pipelines import Pipelines
+from functions.core.signals import LONGEST_AHEAD
 from functions.core.tokens import pipeline_of_run
 from functions.ports import Entry, RunLedger
 from functions.services.left_behind import pipelines_that_were
@@ -26,6 +27,8 @@ __all__ = [
     "list_runs_of_blob",
 ]
 
+# A signal may be about a window that is not over; and clocks differ a little, and a slot may fire a moment early.
+_LISTED_AHEAD: Final = LONGEST_AHEAD + timedelta(days=1)
 _LISTED_BACK_TO: Final = timedelta(days=366)
 _LONGEST_LISTED_BACK_TO: Final = timedelta(days=5 * 366)  # the ledger is read month by month
 _ID_LOOKED_BACK_TO: Final = timedelta(days=31)
@@ -50,7 +53,7 @@ def list_runs(
     """
     keys = _keys(ledger, pipelines, pipeline)
     _check_since(since, now)
-    until = now + timedelta(days=1)  # clocks differ a little, and a slot may fire a moment early
+    until = now + _LISTED_AHEAD
     since = since or now - _LISTED_BACK_TO
     return list(ledger.runs(keys, since=since, until=until, limit=limit, where=wanted.wants))
 

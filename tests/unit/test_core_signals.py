@@ -112,6 +112,7 @@ def test_every_mistake_of_a_signal_is_named() -> None:
         {"subject": "models/other.model.x"},
         {"data": {**signal_to_document(make_signal())["data"], "metrics": {str(n): 1 for n in range(101)}}},  # type: ignore[dict-item] # a mapping
         {"data": {**signal_to_document(make_signal(window_start=NOON + timedelta(1)))["data"]}},  # type: ignore[dict-item] # likewise
+        {"data": {**signal_to_document(make_signal(window_end=NOON + timedelta(93)))["data"]}},  # type: ignore[dict-item] # likewise
     ],
 )
 def test_signal_that_contradicts_itself_is_refused(changes: dict[str, object]) -> None:

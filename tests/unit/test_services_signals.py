@@ -8,11 +8,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from functions.core.errors import InvalidDocumentError, InvalidRequestError, LedgerConflictError
+from functions.core.listing import RunFilter
 from functions.core.model import JobKey, ModelSignal, SignalType
 from functions.core.pipelines_toml import parse_pipelines
 from functions.core.signals import signal_to_document
 from functions.services import decided_runs
 from functions.services.complete import complete
+from functions.services.listing import list_runs
 from functions.services.reconcile import reconcile
 from tests.support.control_plane import MODEL, PIPELINES_TOML, TRAINING, World, make_blob
 from tests.support.fault_walk import CrashAt, FailAt, survive, walk_faults, work
@@ -85,6 +87,18 @@ def test_a_signal_retrains_once_however_often_it_comes() -> None:
     assert len(world.databricks_runs()) == 1
     assert {record.run_id, other.run_id} == {run.id}
     assert record.rule == "drift"
+
+
+def test_the_run_of_a_window_that_is_not_over_is_listed() -> None:
+    """A monitor may find drift in the month that has just begun."""
+    world = make_world()
+    complete(world.plane, make_signal(day=31))
+
+    listed = list_runs(
+        world.ledger, world.pipelines, RunFilter(), pipeline=None, since=None, limit=10, now=world.clock.now()
+    )
+
+    assert [run.cause.at.day for run in listed] == [31]
 
 
 def test_the_next_window_waits_for_the_cooldown_and_the_one_after_retrains() -> None:
