@@ -145,3 +145,12 @@ def test_unknown_key_at_the_top_is_named() -> None:
     Reader({"b": 1}, "", problems).mapping(optional=("a",))
 
     assert [str(problem) for problem in problems] == ["b: got an unknown key, expected one of a"]
+
+
+def test_a_key_with_half_a_character_is_no_key() -> None:
+    problems: list[Problem] = []
+
+    keys = [key for key, _ in Reader({"a": 1, "\ud800": 2}, "document", problems).children()]
+
+    assert keys == ["a"]
+    assert [problem.expected for problem in problems] == ["Unicode"]
