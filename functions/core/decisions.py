@@ -25,7 +25,7 @@ from functions.core.tokens import run_id_of_request, run_id_of_signal, run_id_of
 
 __all__ = ["COMMITTING_APIS", "decide", "is_newer"]
 
-COMMITTING_APIS: Final = frozenset({"PutBlob", "PutBlockList", "CopyBlob", "FlushWithClose"})
+COMMITTING_APIS: Final = frozenset({"PutBlob", "PutBlockList", "CopyBlob", "FlushWithClose", "SftpCommit"})
 
 
 def decide(event: TriggerEvent, pipelines: Pipelines, situation: Situation) -> Decision:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final, assert_never
 
 from functions.core.alerts import AlertKind
-from functions.core.blob_events import RENAMED, parse_blob_event
+from functions.core.blob_events import parse_blob_event
 from functions.core.decided import Hold, Skip, StartRun
 from functions.core.decisions import decide, is_newer
 from functions.core.errors import LedgerConflictError, MlopsError, TransientError
@@ -20,7 +20,6 @@ from functions.core.model import (
     ArrivalState,
     BlobCreated,
     BlobRenamed,
-    BlobVersion,
     OtherBlobEvent,
 )
 from functions.core.pipelines import Pipeline
@@ -32,6 +31,7 @@ from functions.services.batches import start_batch
 from functions.services.plane import ControlPlane, Done, Wait
 from functions.services.putting_back import back_off_s
 from functions.services.situations import bare_situation
+from functions.services.stored import complete_event
 from functions.services.waking import wake_dispatcher
 
 __all__ = ["Arrived", "arrival_of", "arrive", "arrive_without_event"]
@@ -64,10 +64,8 @@ def arrive(plane: ControlPlane, message: str | bytes, *, is_first_try: bool = Fa
     """
     event = parse_blob_event(message)
     with plane.telemetry.span("arrival", traceparent=event.traceparent, event_id=event.event_id) as span:
-        if isinstance(event, BlobRenamed):
-            known, sequencer = _look_up(plane, event), event.sequencer
-        else:
-            known, sequencer = event, event.blob.sequencer
+        known = complete_event(plane, event)
+        sequencer = event.sequencer if isinstance(event, BlobRenamed) else event.blob.sequencer
         arrived = _record(plane, known, sequencer, span.traceparent, is_first_try=is_first_try)
         _describe(span, arrived)
         if arrived.differences:
@@ -109,41 +107,6 @@ def _describe(span: SpanHandle, arrived: Arrived) -> None:
         run_id=arrival.run_id,
         deliveries=arrival.deliveries,
         outcome=arrived.what,
-    )
-
-
-def _look_up(plane: ControlPlane, event: BlobRenamed) -> BlobCreated | OtherBlobEvent:
-    """Return the renamed blob as the arrival that it is, with the size and ETag that its event does not tell.
-
-    The event's sequencer is not the version's: the name may have got a newer version since. It orders the versions
-    before the rename only.
-    """
-    is_ours = event.account == plane.account  # the decision refuses others, whose storage is not asked
-    stored = plane.inputs.find(event.account, event.container, event.path) if is_ours else None
-    unknown = BlobVersion(
-        account=event.account,
-        container=event.container,
-        path=event.path,
-        etag=f"event:{event.event_id}",
-        size_bytes=0,
-    )
-    if is_ours and stored is None:
-        return OtherBlobEvent(
-            event_id=event.event_id,
-            event_time=event.event_time,
-            event_type=RENAMED,
-            api=event.api,
-            blob=unknown,
-            traceparent=event.traceparent,
-        )
-    return BlobCreated(
-        event_id=event.event_id,
-        event_time=event.event_time,
-        api=event.api,
-        blob=unknown if stored is None else stored.version,
-        content_type="" if stored is None else stored.content_type,
-        traceparent=event.traceparent,
-        source=ArrivalSource.RENAME,
     )
 
 

@@ -17,7 +17,15 @@ from local.supervisor.settings import (
 __all__ = ["event_grid_file", "functions_file", "workspace_file"]
 
 # Blob Storage announces a file once it is whole; CreateFile and the appends before FlushWithClose are not wanted.
-_APIS_OF_WHOLE_FILES = ("PutBlob", "PutBlockList", "CopyBlob", "FlushWithClose", "RenameFile")
+_APIS_OF_WHOLE_FILES = (
+    "PutBlob",
+    "PutBlockList",
+    "CopyBlob",
+    "FlushWithClose",
+    "SftpCommit",
+    "RenameFile",
+    "SftpRename",
+)
 _CONTAINERS = "/blobServices/default/containers"
 
 

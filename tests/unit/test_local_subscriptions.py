@@ -29,9 +29,20 @@ def test_storage_announces_what_commits_a_file_and_nothing_else(tmp_path: Path) 
     (arrivals,) = [found for found in subscriptions if found["name"] == "arrivals"]
     passes = parse_filter(arrivals["filter"]).matches
 
-    apis = [*COMMITTING_APIS, "CreateFile", "AppendBlock", "AppendFile", "PutBlock", "CreateDirectory", ""]
+    apis = [
+        *COMMITTING_APIS,
+        "CreateFile",
+        "SftpCreate",
+        "SftpWrite",
+        "AppendBlock",
+        "AppendFile",
+        "PutBlock",
+        "CreateDirectory",
+        "",
+    ]
 
     assert {api for api in apis if passes(event("Created", api))} == COMMITTING_APIS
     assert passes(event("Renamed", "RenameFile"))
+    assert passes(event("Renamed", "SftpRename"))
     assert not passes(event("Renamed", "RenameDirectory"))
     assert not passes(event("Deleted", "DeleteBlob"))

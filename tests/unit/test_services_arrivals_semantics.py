@@ -29,12 +29,12 @@ OUTCOMES = {
     "BlobCreated.PutBlockList": "assigned",
     "BlobCreated.CopyBlob": "assigned",
     "BlobCreated.FlushWithClose": "assigned",
+    "BlobCreated.SftpCommit": "assigned",
     "BlobRenamed.RenameFile": "assigned",
     "BlobRenamed.SftpRename": "assigned",
     "BlobCreated.CreateFile": "uncommitted_api",
     "BlobCreated.SftpCreate": "uncommitted_api",
     "BlobCreated.SftpWrite": "uncommitted_api",
-    "BlobCreated.SftpCommit": "uncommitted_api",
     "BlobDeleted.DeleteBlob": "unsupported_event_type",
     "BlobDeleted.DeleteFile": "unsupported_event_type",
     "BlobDeleted.SftpRemove": "unsupported_event_type",
@@ -295,6 +295,34 @@ def test_a_file_whose_creation_had_the_same_etag_is_not_hidden_by_it() -> None:
 
     assert (world.arrival(blob).state, world.arrival(blob).api) == (ArrivalState.ASSIGNED, "FlushWithClose")
     assert len(world.databricks_runs()) == 1
+
+
+def test_an_upload_by_sftp_whose_event_says_no_size_has_the_one_that_storage_has() -> None:
+    """Azure's own example of the event says 0; an empty file would be ignored."""
+    world = World()
+    blob = make_blob(sequencer="0002")
+    world.inputs.put(blob)
+
+    for stored in (blob, make_blob(etag="0xNEWER", sequencer=None), None):  # the event comes again after both
+        if stored is None:
+            world.inputs.remove(blob)
+        else:
+            world.inputs.put(stored)
+        arrive(world.plane, blob_message(replace(blob, size_bytes=0), api="SftpCommit"))
+
+    arrival = only_arrival(world)
+    assert (arrival.state, arrival.blob, arrival.contradictions) == (ArrivalState.ASSIGNED, blob, ())
+    assert len(world.databricks_runs()) == 1
+
+
+def test_an_empty_upload_by_sftp_is_ignored_as_one() -> None:
+    world = World()
+    blob = replace(make_blob(), size_bytes=0)
+    world.inputs.put(blob)
+
+    arrive(world.plane, blob_message(blob, api="SftpCommit"))
+
+    assert (only_arrival(world).reason or "").startswith(SkipReason.ZERO_BYTES.sentence)
 
 
 def test_a_redelivery_raises_no_alert() -> None:
