@@ -23,6 +23,7 @@ __all__ = [
     "begin_repair",
     "end_run",
     "is_news_of_the_end",
+    "keep_verdict",
     "learn_of_refusals",
     "mark_published",
     "mark_released",
@@ -100,7 +101,8 @@ def record_report(run: Run, event: CompletionEvent, at: datetime) -> Run:
     if run.completion is not None:
         if run.completion.outcome is not event.outcome:
             raise _refused(RunRule.REJECT_SECOND_COMPLETION, run, event.outcome.value)
-        return run
+        if run.state is RunState.REPORTED or event.outputs not in {None, run.completion.outputs}:
+            return run  # reported before, or contradicts what was proven
     return _become(
         run,
         RunState.REPORTED,
@@ -109,6 +111,16 @@ def record_report(run: Run, event: CompletionEvent, at: datetime) -> Run:
         completion=event,
         databricks_run_id=run.databricks_run_id or event.databricks_run_id,
     )
+
+
+def keep_verdict(run: Run, verdict: CompletionEvent, at: datetime) -> Run:
+    """Return the run with the success that was proven without its notebook's report, before its arrivals are told.
+
+    An arrival that is scored stays so: a report that comes next must not have the same attempt judged otherwise.
+    """
+    if run.completion is not None or run.state is RunState.ENDED or verdict.outcome is not Outcome.COMPLETED:
+        return run
+    return replace(run, completion=verdict, updated_at=max(at, run.updated_at))
 
 
 def end_run(
@@ -129,7 +141,7 @@ def end_run(
     must_publish = run.kind is RunKind.SCORING and run.stages.get(Stage.PUBLISH, False)
     if outcome is Outcome.COMPLETED and must_publish and completion.outputs is None:
         raise _refused(RunRule.PROVE_SCORES, run, outcome.value)
-    is_reported = run.completion is not None and run.completion.outcome is outcome
+    known = run.completion if run.completion is not None and run.completion.outcome is outcome else None
     return _become(
         run,
         RunState.ENDED,
@@ -137,8 +149,8 @@ def end_run(
         note=outcome.value,
         outcome=outcome,
         reason=reason if reason is not None else completion.reason,
-        completion=run.completion if is_reported else completion,
-        published_at=run.published_at if not is_reported else at,
+        completion=known or completion,
+        published_at=at if known is not None and run.state is RunState.REPORTED else run.published_at,
         finished_at=at,
         release_owed=release_owed,
     )

@@ -13,7 +13,7 @@ from functions.core.freezing import must_publish_scores, parameters_of
 from functions.core.ledger import Run
 from functions.core.manifest import InputManifest
 from functions.core.model import Outcome, PipelineKey, RunKind, RunState
-from functions.core.run_transitions import begin_next_attempt, end_run, record_submitted
+from functions.core.run_transitions import begin_next_attempt, end_run, keep_verdict, record_submitted
 from functions.core.scores import ScoresManifest
 from functions.core.work import WorkItem, WorkKind
 from functions.ports import Entry
@@ -163,6 +163,15 @@ def _end(
         return Done(what="another worker has seen to its end")
     if entry.value.outcome is None and _facts(entry.value) != judged:
         return Wait(why="it has moved on since it was looked at", seconds=_JUDGE_AGAIN_S)
+    if event.outcome is Outcome.COMPLETED and entry.value.completion is None:
+        entry = change_run(
+            plane.ledger,
+            entry,
+            lambda run: run if _facts(run) != judged else keep_verdict(run, event, plane.clock.now()),
+        )
+        if entry.value.completion != event:
+            return Wait(why="it has moved on since it was looked at", seconds=_JUDGE_AGAIN_S)
+        judged = _facts(entry.value)
     told = entry.value.completion if entry.value.outcome is not None else None  # a rival's end is the one that counts
     release_owed = mark_arrivals(plane, entry.value, told or event, manifest)
 

@@ -55,6 +55,41 @@ def test_a_report_is_a_claim_until_databricks_confirms_it() -> None:
     assert world.arrival(make_blob()).state is ArrivalState.ASSIGNED
 
 
+@pytest.mark.parametrize("call", ["tables.arrivals.replace", "tables.runs.replace"])
+@pytest.mark.parametrize("is_true", [True, False])
+def test_a_report_that_comes_while_a_success_is_written_does_not_undo_it(call: str, *, is_true: bool) -> None:
+    """I6: an arrival that is scored stays so, so its run must not be judged otherwise by what comes next."""
+
+    class Between(Faults):
+        report = ""
+
+        def after(self, of: str) -> None:
+            if of == call and self.report:
+                report, self.report = self.report, ""
+                complete(world.make_plane(), report)
+
+    between = Between()
+    world = World(faults=between)
+    run = submitted(world)
+    world.publish_scores(run)
+    event = world.completion_of(run, Outcome.COMPLETED)
+    assert event.outputs is not None
+    outputs = event.outputs if is_true else replace(event.outputs, rows_scored=event.outputs.rows_scored - 1)
+    world.end_databricks_run(run.id, "TERMINATED", "SUCCESS", "SUCCESS")
+
+    between.report = replace(event, outputs=outputs, metrics={"rmse": 1.5}).to_json()
+    for _ in range(4):
+        world.clock.advance(timedelta(minutes=2))
+        reconcile(world.plane)
+        world.work()
+
+    ended = only_run(world)
+    assert between.report == ""
+    assert (ended.state, ended.outcome) == (RunState.ENDED, Outcome.COMPLETED)
+    assert world.arrival(make_blob()).state is ArrivalState.SCORED
+    assert {published.id for published in world.publisher.published} <= {f"{ended.id}.1.completed"}
+
+
 def test_the_index_row_of_a_run_whose_worker_died_behind_its_end_is_removed_at_once() -> None:
     """Until then each pass reads the run's row again."""
     world = World(faults=DieAt("tables.open.delete"))
