@@ -273,8 +273,12 @@ class ArrivalTables:
 
 
 def _has_come_about(indexed: Arrival, known: Arrival) -> bool:
-    """Return whether the arrival was held as its index row says, which was written first; a new one always was."""
-    return len(indexed.history) < 2 or indexed.history[-1] in known.history  # noqa: PLR2004 - its first is its making
+    """Return whether the arrival was held as its index row says, which was written first; a new one always was.
+
+    Of two who hold it at once the loser may write the row last: what is held there needs it, whoever it is by.
+    """
+    is_held_there = known.state is ArrivalState.HELD and pending_place(known) == pending_place(indexed)
+    return is_held_there or len(indexed.history) < 2 or indexed.history[-1] in known.history  # noqa: PLR2004 - its first is its making
 
 
 def _is_young(first: Arrival, again: Arrival) -> bool:

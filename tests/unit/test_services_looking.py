@@ -66,9 +66,9 @@ def complete_all(world: World) -> None:
     settle(world)
 
 
-def replay_it(world: World) -> None:
+def replay_it(world: World, *, key: str = "k1") -> None:
     body = json.dumps({"arrival": world.arrival(BLOB).id}).encode()
-    replay(world.plane, body, idempotency_key="k1", actor=ANN)
+    replay(world.make_plane(), body, idempotency_key=key, actor=ANN)
 
 
 @pytest.mark.parametrize("is_repeated", [True, False])
@@ -98,6 +98,30 @@ def test_a_backfill_that_dies_beside_a_look_is_carried_out() -> None:
     complete_all(world)
 
     assert faults.has_struck
+    assert world.arrival(BLOB).state is ArrivalState.SCORED
+
+
+def test_a_file_that_two_people_replay_at_once_is_scored_whoever_writes_its_index_row_last() -> None:
+    """The loser's row overwrites the winner's: taken for one of somebody about to hold the file, it went in time."""
+
+    class RivalFirst(Faults):
+        is_armed = False
+
+        def before(self, call: str) -> None:
+            if self.is_armed and call == "tables.pending.put":
+                self.is_armed = False
+                world.clock.advance(timedelta(seconds=1))
+                replay_it(world, key="rival")
+
+    faults = RivalFirst()
+    world = failed(faults)
+
+    faults.is_armed = True
+    replay_it(world)
+    world.clock.advance(timedelta(minutes=6))
+    complete_all(world)
+
+    assert not faults.is_armed
     assert world.arrival(BLOB).state is ArrivalState.SCORED
 
 
