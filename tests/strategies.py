@@ -308,6 +308,7 @@ def runs(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Run:
         release_owed=outcome is Outcome.FAILED and draw(st.booleans()),
         reason=draw(st.none() | texts),
         completion=draw(st.none() | completion_events()),
+        verdict=draw(st.none() | completion_events()),
         published_at=draw(maybe_instants),
         stall=draw(st.none() | stalled_events),
         stall_published_at=draw(maybe_instants),

@@ -288,6 +288,7 @@ class Run:
     outcome: Outcome | None = None
     reason: str | None = None
     completion: CompletionEvent | None = None  # of the current attempt: reported by the notebook, or made by us
+    verdict: CompletionEvent | None = None  # the success that was proven before a report, while its end is written
     published_at: datetime | None = None  # when the topic had taken `completion`
     release_owed: bool = False  # files that were not to blame for its failure are still to be held again
     stall: StalledEvent | None = None  # of the current attempt, in the outbox until `stall_published_at`

@@ -119,9 +119,9 @@ class RowFields:
         url, sha256 = self.optional_text("manifest_url"), self.optional_text("manifest_sha256")
         return None if url is None and sha256 is None else ManifestPointer(url=url or "", sha256=sha256 or "")
 
-    def completion(self) -> CompletionEvent | None:
-        """Return the completion event in the outbox, or None."""
-        text = self.optional_text("completion")
+    def completion(self, name: str) -> CompletionEvent | None:
+        """Return the completion event in a column, or None."""
+        text = self.optional_text(name)
         return None if text is None else CompletionEvent.from_json(text)
 
     def stall(self) -> StalledEvent | None:

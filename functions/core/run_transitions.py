@@ -101,8 +101,12 @@ def record_report(run: Run, event: CompletionEvent, at: datetime) -> Run:
     if run.completion is not None:
         if run.completion.outcome is not event.outcome:
             raise _refused(RunRule.REJECT_SECOND_COMPLETION, run, event.outcome.value)
-        if run.state is RunState.REPORTED or event.outputs not in {None, run.completion.outputs}:
-            return run  # reported before, or contradicts what was proven
+        return run
+    if run.verdict is not None:
+        if event.outcome is not Outcome.COMPLETED:
+            raise _refused(RunRule.REJECT_SECOND_COMPLETION, run, event.outcome.value)
+        if event.outputs not in {None, run.verdict.outputs}:
+            return run  # contradicts what was proven
     return _become(
         run,
         RunState.REPORTED,
@@ -116,11 +120,13 @@ def record_report(run: Run, event: CompletionEvent, at: datetime) -> Run:
 def keep_verdict(run: Run, verdict: CompletionEvent, at: datetime) -> Run:
     """Return the run with the success that was proven without its notebook's report, before its arrivals are told.
 
-    An arrival that is scored stays so: a report that comes next must not have the same attempt judged otherwise.
+    An arrival that is scored stays so: nothing that comes next may have the same attempt judged otherwise.
+    It is kept apart from what the notebook reports, which the topic has: this it does not have yet.
     """
-    if run.completion is not None or run.state is RunState.ENDED or verdict.outcome is not Outcome.COMPLETED:
+    is_open = run.state is not RunState.ENDED and run.completion is None and run.verdict is None
+    if not is_open or verdict.outcome is not Outcome.COMPLETED:
         return run
-    return replace(run, completion=verdict, updated_at=max(at, run.updated_at))
+    return replace(run, verdict=verdict, updated_at=max(at, run.updated_at))
 
 
 def end_run(
@@ -141,7 +147,7 @@ def end_run(
     must_publish = run.kind is RunKind.SCORING and run.stages.get(Stage.PUBLISH, False)
     if outcome is Outcome.COMPLETED and must_publish and completion.outputs is None:
         raise _refused(RunRule.PROVE_SCORES, run, outcome.value)
-    known = run.completion if run.completion is not None and run.completion.outcome is outcome else None
+    is_reported = run.completion is not None and run.completion.outcome is outcome
     return _become(
         run,
         RunState.ENDED,
@@ -149,8 +155,9 @@ def end_run(
         note=outcome.value,
         outcome=outcome,
         reason=reason if reason is not None else completion.reason,
-        completion=known or completion,
-        published_at=at if known is not None and run.state is RunState.REPORTED else run.published_at,
+        completion=run.completion if is_reported else completion,
+        verdict=None,
+        published_at=at if is_reported else run.published_at,
         finished_at=at,
         release_owed=release_owed,
     )
@@ -281,6 +288,7 @@ def begin_next_attempt(run: Run, at: datetime, *, after: int, reason: str) -> Ru
         outcome=None,
         reason=reason,
         completion=None,
+        verdict=None,
         published_at=None,
         stall=None,
         stall_published_at=None,

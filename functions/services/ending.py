@@ -42,6 +42,12 @@ def settle_run(plane: ControlPlane, entry: Entry[Run]) -> Progress:
     What the notebook reported is a claim: the run ends only when Databricks says that it is over, and as completed
     only when its scores prove it. Repeating this asks again and comes to the same end.
     """
+    if entry.value.verdict is not None:  # its arrivals may have been told
+        return _end(plane, entry, entry.value.verdict, read_manifest_of(plane, entry.value), scores=None)
+    return _find_out(plane, entry)
+
+
+def _find_out(plane: ControlPlane, entry: Entry[Run]) -> Progress:
     entry, status = _ask(plane, entry)
     run = entry.value
     if status.verdict.is_open:
@@ -106,14 +112,19 @@ def _scores_of(plane: ControlPlane, run: Run, status: RunStatus) -> ScoresManife
 
 def _go_again(plane: ControlPlane, entry: Entry[Run], reason: str) -> Progress:
     """Begin the next attempt; its arrivals stay assigned to the run."""
+    judged = _facts(entry.value)
     attempt = entry.value.attempt  # that was judged: a rival may begin the next one while the stall is published
     entry = publish_outbox(plane, entry)  # a stall of this attempt, if the topic does not have it yet
-    entry = change_run(
-        plane.ledger,
-        entry,
-        lambda run: begin_next_attempt(run, plane.clock.now(), after=attempt, reason=reason),
-    )
+
+    def begin(run: Run) -> Run:
+        if run.attempt == attempt and _facts(run) != judged:
+            return run  # reported, or repaired in the workspace and proven, since it was looked at
+        return begin_next_attempt(run, plane.clock.now(), after=attempt, reason=reason)
+
+    entry = change_run(plane.ledger, entry, begin)
     run = entry.value
+    if run.attempt == attempt:
+        return Wait(why="it has moved on since it was looked at", seconds=_JUDGE_AGAIN_S)
     leave_seat(plane, run, attempt=attempt)
     item = WorkItem(kind=WorkKind.ADVANCE_RUN, pipeline=run.pipeline, run_id=run.id, traceparent=run.traceparent)
     plane.queue.enqueue(item, delay=timedelta(seconds=_NEXT_ATTEMPT_S))
@@ -163,13 +174,13 @@ def _end(
         return Done(what="another worker has seen to its end")
     if entry.value.outcome is None and _facts(entry.value) != judged:
         return Wait(why="it has moved on since it was looked at", seconds=_JUDGE_AGAIN_S)
-    if event.outcome is Outcome.COMPLETED and entry.value.completion is None:
+    if event.outcome is Outcome.COMPLETED and entry.value.completion is None and entry.value.verdict is None:
         entry = change_run(
             plane.ledger,
             entry,
             lambda run: run if _facts(run) != judged else keep_verdict(run, event, plane.clock.now()),
         )
-        if entry.value.completion != event:
+        if entry.value.verdict != event:
             return Wait(why="it has moved on since it was looked at", seconds=_JUDGE_AGAIN_S)
         judged = _facts(entry.value)
     told = entry.value.completion if entry.value.outcome is not None else None  # a rival's end is the one that counts
@@ -191,9 +202,9 @@ def _end(
     return Done(what=f"ended: {event.outcome.value}")
 
 
-def _facts(run: Run) -> tuple[int, RunState, CompletionEvent | None]:
-    """Return what an end is judged by: a rival may send the attempt meanwhile, or its notebook may report."""
-    return run.attempt, run.state, run.completion
+def _facts(run: Run) -> tuple[int, RunState, CompletionEvent | None, CompletionEvent | None]:
+    """Return what an end is judged by: a rival may send the attempt or prove it, or its notebook may report."""
+    return run.attempt, run.state, run.completion, run.verdict
 
 
 def fail_leftovers(plane: ControlPlane, run: Run) -> None:

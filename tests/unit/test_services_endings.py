@@ -90,6 +90,59 @@ def test_a_report_that_comes_while_a_success_is_written_does_not_undo_it(call: s
     assert {published.id for published in world.publisher.published} <= {f"{ended.id}.1.completed"}
 
 
+def test_a_success_that_arrivals_were_told_of_stays_one_when_its_scores_vanish() -> None:
+    """I6: who comes after a worker that died between an arrival and the run ends the run as that one began to."""
+    died = DieAt("tables.arrivals.replace", is_after=True, is_armed=False)
+    world = World(faults=died)
+    run = submitted(world)
+    world.publish_scores(run)
+    world.end_databricks_run(run.id, "TERMINATED", "SUCCESS", "SUCCESS")
+    died.is_armed = True
+    with pytest.raises(ProcessDiedError):
+        reconcile(world.plane)
+    assert only_run(world).completion is None, "what an open run has completed with is on the topic already"
+
+    del world.manifests.blobs[f"{run.parameters['output_url']}/_manifest.json"]
+    del world.workspace.runs[run.id]
+    world.settle()
+
+    ended = only_run(world)
+    assert (ended.state, ended.outcome) == (RunState.ENDED, Outcome.COMPLETED)
+    assert world.arrival(make_blob()).state is ArrivalState.SCORED
+    assert [event.id for event in world.publisher.published] == [f"{ended.id}.1.completed"]
+
+
+def test_no_attempt_follows_one_that_a_rival_has_proven_meanwhile() -> None:
+    """I2, I6: its Databricks run was repaired in the workspace while the worker slept that saw it fail."""
+
+    class Repaired(Faults):
+        step = ""
+
+        def after(self, call: str) -> None:
+            if (self.step, call) == ("sleep", "manifests.read"):
+                self.step = "die"
+                world.publish_scores(run)
+                world.end_databricks_run(run.id, "TERMINATED", "SUCCESS", "SUCCESS")
+                with pytest.raises(ProcessDiedError):
+                    reconcile(world.make_plane())
+            elif (self.step, call) == ("die", "tables.arrivals.replace"):
+                self.step = ""
+                raise ProcessDiedError(call)
+
+    repaired = Repaired()
+    world = World(faults=repaired)
+    run = submitted(world)
+    world.end_databricks_run(run.id, "TERMINATED", "FAILED", "CLUSTER_ERROR")
+
+    repaired.step = "sleep"
+    reconcile(world.plane)
+    world.settle()
+
+    ended = only_run(world)
+    assert (ended.attempt, ended.outcome) == (1, Outcome.COMPLETED)
+    assert world.arrival(make_blob()).state is ArrivalState.SCORED
+
+
 def test_the_index_row_of_a_run_whose_worker_died_behind_its_end_is_removed_at_once() -> None:
     """Until then each pass reads the run's row again."""
     world = World(faults=DieAt("tables.open.delete"))
