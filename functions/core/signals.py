@@ -85,7 +85,7 @@ def signal_from_document(document: object) -> ModelSignal:
     if end < start:
         window.refuse("a window that ends after its start")
     time = root.child("time").instant()
-    if end > time + LONGEST_AHEAD:
+    if end - time > LONGEST_AHEAD:
         window.child("end").refuse(f"at most {LONGEST_AHEAD.days} days after the event's time")
     model = data.child("model").text(pattern=r"\w+\.\w+\.\w+", expected="catalog.schema.model", max_length=255)
     if not problems and root.child("subject").value != f"models/{model}":

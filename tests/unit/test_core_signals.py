@@ -120,6 +120,13 @@ def test_signal_that_contradicts_itself_is_refused(changes: dict[str, object]) -
         signal_from_document(signal_to_document(make_signal()) | changes)
 
 
+def test_signal_of_the_last_days_of_the_calendar_is_read() -> None:
+    last = datetime(9999, 12, 31, 23, tzinfo=UTC)
+    signal = make_signal(time=last, window_end=last)
+
+    assert signal_from_document(signal_to_document(signal)) == signal
+
+
 @given(document=st.recursive(st.none() | st.text(max_size=5), lambda x: st.lists(x) | st.dictionaries(st.text(), x)))
 def test_anything_else_is_no_signal(document: object) -> None:
     with pytest.raises(InvalidDocumentError):
