@@ -11,7 +11,7 @@ from functions.ports import Entry, RunLedger
 __all__ = ["change_arrivals", "change_run", "read_run"]
 
 _TRIES: Final = 6
-_CHUNK: Final = 500
+CHANGED_AT_ONCE: Final = 500
 
 
 def read_run(ledger: RunLedger, run_id: RunId) -> Entry[Run]:
@@ -42,8 +42,8 @@ def change_run(ledger: RunLedger, entry: Entry[Run], change: Callable[[Run], Run
 def change_arrivals(ledger: RunLedger, blobs: Iterable[BlobVersion], change: Callable[[Arrival], Arrival]) -> None:
     """Apply `change` to the arrivals of these blobs; an arrival for which it returns the same one is left alone."""
     waiting = list(blobs)
-    for start in range(0, len(waiting), _CHUNK):
-        left: Sequence[BlobVersion] = waiting[start : start + _CHUNK]
+    for start in range(0, len(waiting), CHANGED_AT_ONCE):
+        left: Sequence[BlobVersion] = waiting[start : start + CHANGED_AT_ONCE]
         for _ in range(_TRIES):
             entries = [entry for entry in ledger.get_arrivals(left) if entry is not None]
             changes = [(entry, changed) for entry in entries if (changed := change(entry.value)) != entry.value]

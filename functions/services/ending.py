@@ -20,7 +20,7 @@ from functions.ports import Entry
 from functions.services.alerting import raise_alert
 from functions.services.changes import change_run, read_run
 from functions.services.freeing import free_the_others
-from functions.services.marking import mark_arrivals, read_manifest_of
+from functions.services.marking import is_any_scored, mark_arrivals, read_manifest_of
 from functions.services.outbox import publish_outbox
 from functions.services.plane import ControlPlane, Done, Progress, Wait
 from functions.services.turnstile import leave_seat
@@ -183,6 +183,7 @@ def _end(
         if entry.value.verdict != event:
             return Wait(why="it has moved on since it was looked at", seconds=_JUDGE_AGAIN_S)
         judged = _facts(entry.value)
+    event = _begun(plane, entry.value, event, manifest)
     told = entry.value.completion if entry.value.outcome is not None else None  # a rival's end is the one that counts
     release_owed = mark_arrivals(plane, entry.value, told or event, manifest)
 
@@ -200,6 +201,18 @@ def _end(
     if entry.value.release_owed:
         return Wait(why="more of its files are to be held again", seconds=_FREE_MORE_S)
     return Done(what=f"ended: {event.outcome.value}")
+
+
+def _begun(plane: ControlPlane, run: Run, event: CompletionEvent, manifest: InputManifest | None) -> CompletionEvent:
+    """Return the end that a worker died in writing: what the notebook reported, if an arrival says that it was proven.
+
+    Its Databricks run, or its scores, may be gone since.
+    """
+    reported = run.completion
+    if run.state is not RunState.REPORTED or event.outcome is Outcome.COMPLETED or reported is None:
+        return event
+    is_whole = reported.outcome is Outcome.COMPLETED and (reported.outputs or not must_publish_scores(run))
+    return reported if is_whole and is_any_scored(plane, run, manifest) else event
 
 
 def _facts(run: Run) -> tuple[int, RunState, CompletionEvent | None, CompletionEvent | None]:

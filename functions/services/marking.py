@@ -6,10 +6,10 @@ from functions.core.ledger import Arrival, Run
 from functions.core.manifest import InputManifest
 from functions.core.model import ArrivalState, BlobVersion, RunState
 from functions.core.splitting import is_split, mark_arrival, refused_arrivals
-from functions.services.changes import change_arrivals
+from functions.services.changes import CHANGED_AT_ONCE, change_arrivals
 from functions.services.plane import ControlPlane
 
-__all__ = ["arrivals_of", "is_run_open", "mark_arrivals", "read_manifest_of"]
+__all__ = ["arrivals_of", "is_any_scored", "is_run_open", "mark_arrivals", "read_manifest_of"]
 
 
 def mark_arrivals(
@@ -40,6 +40,16 @@ def mark_arrivals(
 
     change_arrivals(plane.ledger, blobs, mark)
     return goes_on
+
+
+def is_any_scored(plane: ControlPlane, run: Run, manifest: InputManifest | None) -> bool:
+    """Return whether a worker has begun to mark the run's arrivals as scored; it marks the first of them first."""
+    first = arrivals_of(plane, run, manifest)[:CHANGED_AT_ONCE] if run.arrival_count else []
+    found = plane.ledger.get_arrivals(first) if first else []
+    return any(
+        entry is not None and (entry.value.state, entry.value.run_id) == (ArrivalState.SCORED, run.id)
+        for entry in found
+    )
 
 
 def is_run_open(plane: ControlPlane, arrival: Arrival) -> bool:

@@ -90,17 +90,17 @@ def test_a_report_that_comes_while_a_success_is_written_does_not_undo_it(call: s
     assert {published.id for published in world.publisher.published} <= {f"{ended.id}.1.completed"}
 
 
-def test_a_success_that_arrivals_were_told_of_stays_one_when_its_scores_vanish() -> None:
+@pytest.mark.parametrize("reports", [True, False])
+def test_a_success_that_arrivals_were_told_of_stays_one_when_its_scores_vanish(*, reports: bool) -> None:
     """I6: who comes after a worker that died between an arrival and the run ends the run as that one began to."""
     died = DieAt("tables.arrivals.replace", is_after=True, is_armed=False)
     world = World(faults=died)
     run = submitted(world)
-    world.publish_scores(run)
-    world.end_databricks_run(run.id, "TERMINATED", "SUCCESS", "SUCCESS")
+    world.finish(run, reports=reports)
     died.is_armed = True
     with pytest.raises(ProcessDiedError):
         reconcile(world.plane)
-    assert only_run(world).completion is None, "what an open run has completed with is on the topic already"
+    assert (only_run(world).completion is not None) is reports, "that of an open run is on the topic already"
 
     del world.manifests.blobs[f"{run.parameters['output_url']}/_manifest.json"]
     del world.workspace.runs[run.id]
@@ -109,7 +109,9 @@ def test_a_success_that_arrivals_were_told_of_stays_one_when_its_scores_vanish()
     ended = only_run(world)
     assert (ended.state, ended.outcome) == (RunState.ENDED, Outcome.COMPLETED)
     assert world.arrival(make_blob()).state is ArrivalState.SCORED
-    assert [event.id for event in world.publisher.published] == [f"{ended.id}.1.completed"]
+    told = [event.id for event in world.publisher.published]
+    assert told == ([] if reports else [f"{ended.id}.1.completed"])
+    assert ended.published_at is not None
 
 
 def test_no_attempt_follows_one_that_a_rival_has_proven_meanwhile() -> None:
