@@ -9,6 +9,7 @@ __all__ = ["PLACEHOLDER", "differences", "drift_of"]
 
 PLACEHOLDER: Final = re.compile(r"\$\{([a-z_]+)\}")
 _NAMED_BY: Final = ("task_key", "job_cluster_key", "name", "key")  # what makes an element of a list findable
+_OURS: Final = frozenset({"environment", "release"})  # parts of a path; `--set` gives the others, and any text
 _MISSING: Final = "(absent)"
 # What a workspace may choose for itself: it changes when runs start and what they cost, not what they do.
 _FREE: Final = frozenset({"description", "job_clusters", "max_concurrent_runs"})
@@ -65,8 +66,11 @@ def _is_filled(wanted: Any, actual: Any) -> bool:
     """Tell whether this is the template's text with something for its placeholders."""
     if not isinstance(wanted, str) or not isinstance(actual, str) or PLACEHOLDER.search(wanted) is None:
         return False
-    pattern = "[^/]+".join(re.escape(part) for part in PLACEHOLDER.split(wanted)[::2])
-    return re.fullmatch(pattern, actual) is not None
+    parts = PLACEHOLDER.split(wanted)  # text, name, text, name, text
+    values = ("[^/]+" if name in _OURS else ".*" for name in parts[1::2])
+    texts = (re.escape(text) for text in parts[::2])
+    pattern = "".join(text + value for text, value in zip(texts, (*values, ""), strict=True))
+    return re.fullmatch(pattern, actual, re.DOTALL) is not None
 
 
 def _is_nothing(value: Any) -> bool:

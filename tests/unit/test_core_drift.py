@@ -58,3 +58,17 @@ def test_a_job_that_was_changed_has_drifted(change: Callable[[dict[str, Any]], N
     change(job)
 
     assert drift_of(TEMPLATE, job) == [drift]
+
+
+@pytest.mark.parametrize("value", ["abfss://input@store.dfs.core.windows.net/flights", ""])
+def test_what_a_deployment_sets_may_be_any_text(value: str) -> None:
+    """R29: `tidegate deploy --set` fills a template's own placeholders with whatever it is told."""
+    template = {
+        "name": "tidegate-${environment}-x",
+        "parameters": [{"name": "root", "default": "${root}"}],
+        "tasks": [],
+    }
+    job = {"name": "tidegate-prod-x", "parameters": [{"name": "root", "default": value}], "tasks": []}
+
+    assert drift_of(template, job) == []
+    assert drift_of(template, {**job, "name": "tidegate-a/b-x"}) != []
