@@ -1,16 +1,12 @@
 """Reads the index of held arrivals, without the rows of those that are only about to be held."""
 
 from collections.abc import Sequence
-from datetime import timedelta
-from typing import Final
 
 from functions.core.model import PipelineKey
 from functions.ports import HeldArrival
-from functions.services.plane import ControlPlane
+from functions.services.plane import SLOWEST_WRITER, ControlPlane
 
 __all__ = ["is_announced", "look_at_held"]
-
-_SLOWEST_WRITER: Final = timedelta(minutes=5)  # host.json's functionTimeout
 
 
 def look_at_held(
@@ -32,4 +28,4 @@ def look_at_held(
 
 def is_announced(plane: ControlPlane, item: HeldArrival) -> bool:
     """Return whether whoever wrote the index row may be about to hold its arrival."""
-    return item.announced_at is not None and abs(plane.clock.now() - item.announced_at) <= _SLOWEST_WRITER
+    return item.announced_at is not None and abs(plane.clock.now() - item.announced_at) <= SLOWEST_WRITER

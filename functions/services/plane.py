@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Final
 
 from functions.core.model import PipelineKey
 from functions.core.pipelines import Pipelines
@@ -25,7 +26,9 @@ from functions.ports import (
     WorkQueue,
 )
 
-__all__ = ["ControlPlane", "Done", "Progress", "Wait", "the_only_look"]
+__all__ = ["SLOWEST_WRITER", "ControlPlane", "Done", "Progress", "Wait", "the_only_look"]
+
+SLOWEST_WRITER: Final = timedelta(minutes=5)  # host.json's functionTimeout: whoever began longer ago is dead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

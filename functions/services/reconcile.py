@@ -14,7 +14,7 @@ from functions.ports import Entry, OpenRun
 from functions.services.backfill_steps import go_on_with_backfills
 from functions.services.closing import close_pipeline_batch
 from functions.services.left_behind import find_left_behind, forget_what_went_on, remember_pipelines
-from functions.services.plane import ControlPlane, Wait
+from functions.services.plane import SLOWEST_WRITER, ControlPlane, Wait
 from functions.services.schedule import catch_up
 from functions.services.stalling import announce_if_stalled, stalled_after_minutes
 from functions.services.submission import advance_run
@@ -24,7 +24,6 @@ __all__ = ["Reconciled", "reconcile"]
 
 _SOMEONE_IS_AT_IT: Final = timedelta(seconds=10)
 _NEVER_MADE_AFTER: Final = timedelta(days=1)
-_SLOWEST_WRITER: Final = timedelta(minutes=5)  # host.json's functionTimeout
 _LONGEST_PASS: Final = timedelta(seconds=50)
 _BATCHES_A_PASS: Final = 20
 _ROWS_A_PASS: Final = 500
@@ -167,7 +166,7 @@ def _look_at(plane: ControlPlane, open_run: OpenRun) -> str:
     if entry.value.is_story_over:
         # A row that is to reopen just this end may be a living writer's, who writes it before the run's own.
         is_to_go_on = open_run.reopens == entry.version
-        if not is_to_go_on or abs(plane.clock.now() - open_run.opened_at) > _SLOWEST_WRITER:
+        if not is_to_go_on or abs(plane.clock.now() - open_run.opened_at) > SLOWEST_WRITER:
             plane.ledger.forget_open(open_run)
         return "over"
     if _is_in_good_hands(plane, entry):

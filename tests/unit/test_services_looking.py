@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from functions.core.access import Actor
 from functions.core.model import ArrivalState, Outcome
 from functions.services.backfill import request_backfill
 from functions.services.closing import close_pipeline_batch
+from functions.services.plane import SLOWEST_WRITER
 from functions.services.reconcile import reconcile
 from functions.services.replay import replay
 from tests.support.control_plane import SCORING, World, make_blob, make_pipelines
@@ -123,6 +125,14 @@ def test_a_file_that_two_people_replay_at_once_is_scored_whoever_writes_its_inde
 
     assert not faults.is_armed
     assert world.arrival(BLOB).state is ArrivalState.SCORED
+
+
+def test_no_writer_lives_longer_than_a_function_may_take() -> None:
+    """What is left alone for a writer's sake is left for as long as the host lets one run."""
+    host = json.loads((Path(__file__).parents[2] / "host.json").read_text())
+    hours, minutes, seconds = (int(part) for part in host["functionTimeout"].split(":"))
+
+    assert timedelta(hours=hours, minutes=minutes, seconds=seconds) == SLOWEST_WRITER
 
 
 def test_what_a_writer_left_that_died_before_it_held_the_arrival_is_removed_in_time() -> None:
