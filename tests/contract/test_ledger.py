@@ -40,7 +40,7 @@ from functions.core.run_transitions import (
 )
 from functions.core.tokens import arrival_id_of, run_id_of
 from functions.core.turnstile import Pause, Seat, Turnstile
-from functions.ports import ClaimedRequest, NotedSlot, QuarantinedMessage
+from functions.ports import ClaimedRequest, Entry, NotedSlot, OpenRun, QuarantinedMessage
 from tests.support.control_plane import make_blob
 from tests.support.in_memory import InMemoryTables
 from tests.support.storage_ports import fresh_name, storage_of
@@ -268,11 +268,16 @@ def test_open_runs_of_one_pipeline_are_its_own(ledger: TableLedger) -> None:
     assert [run.run_id for run in ledger.open_runs(PIPELINE)] == [make_run().id]
 
 
-def test_an_index_row_says_after_which_version_of_a_run_its_story_goes_on(ledger: TableLedger) -> None:
+def opened_and_ended(ledger: TableLedger) -> tuple[OpenRun, Entry[Run]]:
+    """Return a run's index row from before its end, and the run after it."""
     entry, _ = ledger.insert_run(make_run())
-    (first,) = ledger.open_runs()
+    (seen,) = ledger.open_runs()
     entry = ledger.update_run(entry, failed(entry.value))
-    ended = ledger.update_run(entry, mark_published(entry.value, NOON))
+    return seen, ledger.update_run(entry, mark_published(entry.value, NOON))
+
+
+def test_an_index_row_says_after_which_version_of_a_run_its_story_goes_on(ledger: TableLedger) -> None:
+    first, ended = opened_and_ended(ledger)
     ledger.update_run(ended, begin_next_attempt(ended.value, NOON, after=1, reason="again"))
 
     (reopened,) = ledger.open_runs()
@@ -281,10 +286,7 @@ def test_an_index_row_says_after_which_version_of_a_run_its_story_goes_on(ledger
 
 
 def test_an_index_row_that_was_reopened_is_not_forgotten(ledger: TableLedger) -> None:
-    entry, _ = ledger.insert_run(make_run())
-    (seen,) = ledger.open_runs()
-    entry = ledger.update_run(entry, failed(entry.value))
-    entry = ledger.update_run(entry, mark_published(entry.value, NOON))
+    seen, entry = opened_and_ended(ledger)
     ledger.update_run(entry, begin_next_attempt(entry.value, NOON, after=1, reason="again"))
 
     ledger.forget_open(seen)

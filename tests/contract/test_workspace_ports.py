@@ -243,6 +243,8 @@ def test_a_repair_whose_answer_was_lost_is_found_although_its_id_is_lower(real: 
 
     real.submitter.repair(run, {"attempt": "3"}, after=first)
 
+    assert real.submitter.latest_repair(run) == second  # the other look; a call to repair would have been refused
+
 
 @pytest.mark.parametrize(
     "body",
