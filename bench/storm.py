@@ -244,7 +244,7 @@ def _ours(
     messages = _messages(arrivals, pipelines)
     console.print(f"ours: {len(messages)} deliveries, {pipelines} pipelines, {workers} workers")
     tables = AzureTables(StorageAccount(connection_string=cloud.connection_string), prefix=name)
-    warm_up = _warm_up(cloud, tables, queue, workers)
+    warm_up = _warm_up(cloud, tables, queue, hosts)
     drain_s, memory = 0.0, []
     for start in range(0, len(messages), _WAVE):
         drain_s += _drain(cloud, hosts, queue, messages[start : start + _WAVE])
@@ -270,10 +270,12 @@ def _ours(
     )
 
 
-def _warm_up(cloud: StormCloud, tables: AzureTables, queue: str, workers: int) -> Counter[str]:
-    """Have the workers import, sign in and connect, as a run does; return the states of what they did it with."""
+def _warm_up(cloud: StormCloud, tables: AzureTables, queue: str, hosts: Sequence[Host]) -> Counter[str]:
+    """Have each worker import, sign in and connect, as a run does; return the states of what they did it with."""
+    for host in hosts:  # the deliveries may all be taken by some of them, and a run by one
+        host.get("api/health")
     now = datetime.now(UTC).isoformat()
-    cloud.send(queue, [_message(_WARM_UP_FROM + index, "p00", now) for index in range(8 * workers)])
+    cloud.send(queue, [_message(_WARM_UP_FROM + index, "p00", now) for index in range(8 * len(hosts))])
     until(lambda: cloud.drained(queue), "the warm-up's deliveries", deadline_s=120)
     _until_all_have_runs(tables)
     return _states(tables)

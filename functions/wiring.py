@@ -115,6 +115,7 @@ def _build(settings: Settings, pipelines: Pipelines) -> "ControlPlane":
     from functions.adapters.work_queue import StorageWorkQueue
     from functions.core.pipelines import CONTROL_CONTAINER
     from functions.services.plane import ControlPlane
+    from functions.services.together import Together
 
     for library in _CHATTY:
         logging.getLogger(library).setLevel(logging.WARNING)
@@ -127,6 +128,7 @@ def _build(settings: Settings, pipelines: Pipelines) -> "ControlPlane":
     tables = GroupedTables(AzureTables(storage, prefix=settings.table_prefix))
     workspace = Workspace(settings.databricks_host, client_id=settings.azure_client_id)
     return ControlPlane(
+        changes=Together(),
         environment=settings.environment,
         account=settings.storage.account,
         pipelines=pipelines,

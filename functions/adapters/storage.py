@@ -1,15 +1,12 @@
 """Builds the storage account's clients at first use, all on one pool of connections."""
 
-import base64
-import hashlib
-import hmac
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+
+from functions.adapters.table_connection import TableConnection, by_account_key, by_token, pool_for
 
 if TYPE_CHECKING:
-    from azure.core import PipelineClient
     from azure.core.credentials import TokenCredential
     from azure.data.tables import TableServiceClient
     from azure.storage.blob import BlobServiceClient
@@ -18,7 +15,6 @@ if TYPE_CHECKING:
 __all__ = ["StorageAccount"]
 
 _POOL_SIZE: Final = 64
-_STORAGE_SCOPE: Final = "https://storage.azure.com/.default"
 
 
 class StorageAccount:
@@ -46,9 +42,9 @@ class StorageAccount:
         return self._once("tables", self._make_tables)
 
     @property
-    def table_requests(self) -> "PipelineClient[Any, Any]":
-        """What sends a request to Table Storage that its client does not make, signed as the client's are."""
-        return self._once("table requests", self._make_table_requests)
+    def table_connection(self) -> TableConnection:
+        """What sends the ledger's own requests to Table Storage; the first use makes it."""
+        return self._once("table connection", self._make_table_connection)
 
     @property
     def queues(self) -> "QueueServiceClient":
@@ -71,20 +67,13 @@ class StorageAccount:
             f"https://{self.account}.table.core.windows.net", credential=self._credential, **options
         )
 
-    def _make_table_requests(self) -> "PipelineClient[Any, Any]":
-        from azure.core import PipelineClient
-        from azure.core.pipeline import Pipeline
-        from azure.core.pipeline.policies import BearerTokenCredentialPolicy, RetryPolicy, UserAgentPolicy
-
-        signing: Any = (
-            BearerTokenCredentialPolicy(self._credential, _STORAGE_SCOPE)
-            if self._connection_string is None
-            else _shared_key(self.account, _part_of(self._connection_string, "AccountKey"))
-        )
-        retry: Any = RetryPolicy(retry_total=1, retry_status=0, retry_backoff_factor=0)
-        agent: Any = UserAgentPolicy("tidegate")
-        pipeline: Any = Pipeline(self._transport, [agent, retry, signing])
-        return PipelineClient(self.tables.url, pipeline=pipeline)
+    def _make_table_connection(self) -> TableConnection:
+        if self._connection_string is None:
+            url, signature = f"https://{self.account}.table.core.windows.net", by_token(self._credential)
+        else:
+            url = _table_url_in(self._connection_string)
+            signature = by_account_key(self.account, _part_of(self._connection_string, "AccountKey"))
+        return TableConnection(url, pool_for(url, size=_POOL_SIZE), signature)
 
     def _make_queues(self) -> "QueueServiceClient":
         from azure.storage.queue import LinearRetry, QueueServiceClient
@@ -132,7 +121,10 @@ class StorageAccount:
         """Close the connections."""
         with self._lock:
             transport = self._clients.pop("transport", None)
+            connection: TableConnection | None = self._clients.pop("table connection", None)
             self._clients.clear()
+        if connection is not None:
+            connection.close()
         if transport is not None:
             transport.session.close()
 
@@ -158,31 +150,24 @@ def _leave_signed(request: Any) -> Any:
     return request
 
 
-def _shared_key(account: str, key: str) -> Any:
-    """Return a policy that signs requests with the account's key: the local cloud's way, Azure signs in instead.
-
-    Source: "Authorize with Shared Key", Shared Key Lite for Table Storage.
-    """
-    from azure.core.pipeline.policies import SansIOHTTPPolicy
-
-    secret = base64.b64decode(key)
-
-    class _SharedKeyLite(SansIOHTTPPolicy[Any, Any]):
-        def on_request(self, request: Any) -> None:
-            headers, path = request.http_request.headers, urlsplit(request.http_request.url).path
-            signed = f"{headers['x-ms-date']}\n/{account}{path}"
-            signature = base64.b64encode(hmac.new(secret, signed.encode(), hashlib.sha256).digest()).decode()
-            headers["Authorization"] = f"SharedKeyLite {account}:{signature}"
-
-    return _SharedKeyLite()
-
-
 def _account_in(connection_string: str) -> str:
     return _part_of(connection_string, "AccountName")
 
 
+def _table_url_in(connection_string: str) -> str:
+    parts = _parts_of(connection_string)
+    if endpoint := parts.get("TableEndpoint"):
+        return endpoint.rstrip("/")
+    scheme, suffix = parts.get("DefaultEndpointsProtocol", "https"), parts.get("EndpointSuffix", "core.windows.net")
+    return f"{scheme}://{_account_in(connection_string)}.table.{suffix}"
+
+
+def _parts_of(connection_string: str) -> dict[str, str]:
+    return dict(part.split("=", 1) for part in connection_string.split(";") if "=" in part)
+
+
 def _part_of(connection_string: str, name: str) -> str:
-    parts = dict(part.split("=", 1) for part in connection_string.split(";") if "=" in part)
+    parts = _parts_of(connection_string)
     if name not in parts:
         raise ValueError(f"expected {name} in the storage connection string")
     return parts[name]

@@ -11,18 +11,25 @@ entity group transactions", Table service REST API, version 2019-02-02.
 import json
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
+from typing import Any, Final
+from urllib.parse import quote, urlencode
 
+from functions.adapters.table_connection import TableConnection, TableRequest
 from functions.adapters.table_port import StoredRow, Write, WriteKind
 
-if TYPE_CHECKING:
-    from azure.core import PipelineClient
-    from azure.core.rest import HttpRequest
-
-__all__ = ["CONDITIONS", "Refused", "body_of", "read_row", "request_of", "versions_in", "write_row", "write_rows"]
+__all__ = [
+    "CONDITIONS",
+    "Refused",
+    "body_of",
+    "read_row",
+    "read_rows",
+    "request_of",
+    "versions_in",
+    "write_row",
+    "write_rows",
+]
 
 _VERSION: Final = "2019-02-02"
 _ANSWERS_IN_JSON: Final = {"DataServiceVersion": "3.0", "Accept": "application/json;odata=minimalmetadata"}
@@ -32,6 +39,11 @@ _DONE: Final = frozenset({200, 201, 204})
 _ACCEPTED: Final = 202
 _NOT_FOUND: Final = 404
 CONDITIONS: Final = frozenset({404, 409, 412})  # no row or table, a taken key, another version
+_PAGE_ROWS: Final = 1000  # the service's limit for one page of an answer
+_CONTINUATIONS: Final = {
+    "NextPartitionKey": "x-ms-continuation-nextpartitionkey",
+    "NextRowKey": "x-ms-continuation-nextrowkey",
+}
 _PART: Final = re.compile(r"HTTP/1\.1 (\d{3})")
 _ETAG: Final = re.compile(r"\r?\nETag: ?([^\r\n]*)", re.IGNORECASE)
 _INDEX: Final = re.compile(r'"value":"(\d+):')
@@ -53,81 +65,88 @@ class Refused(Exception):  # noqa: N818 - an answer among others, which never le
         self.text = text
 
 
-def read_row(client: "PipelineClient[Any, Any]", url: str, table: str, partition: str, key: str) -> StoredRow | None:
+def read_row(connection: TableConnection, table: str, partition: str, key: str) -> StoredRow | None:
     """Return a row, or None if there is no such row or table.
 
     Raises:
         HttpResponseError: The service refused the request.
     """
-    from azure.core.exceptions import HttpResponseError
-    from azure.core.rest import HttpRequest
-
-    place = _place(url, table, partition, key)
-    response = client.send_request(HttpRequest("GET", place, headers={**_dated(), **_ANSWERS_IN_JSON}))
-    response.read()
-    if response.status_code == _NOT_FOUND:
+    place = _place(connection.url, table, partition, key)
+    answer = connection.send(TableRequest("GET", place, {**_dated(), **_ANSWERS_IN_JSON}))
+    if answer.status == _NOT_FOUND:
         return None
-    if response.status_code != _OK:
-        raise HttpResponseError(response=response)
-    return _row_in(response.json())
+    if answer.status != _OK:
+        raise answer.error()
+    return _row_in(answer.document())
 
 
-def write_row(client: "PipelineClient[Any, Any]", url: str, table: str, partition: str, row: Write) -> str:
+def read_rows(
+    connection: TableConnection, table: str, partition: str, *, low: str, high: str | None, limit: int
+) -> Iterator[StoredRow]:
+    """Yield rows of a partition with low <= key < high in the order of their keys; none if there is no such table.
+
+    Raises:
+        HttpResponseError: The service refused a request.
+    """
+    continuation: dict[str, str] = {}
+    while limit > 0:
+        place = _query(connection.url, table, partition, low, high, min(limit, _PAGE_ROWS), continuation)
+        answer = connection.send(TableRequest("GET", place, {**_dated(), **_ANSWERS_IN_JSON}))
+        if answer.status == _NOT_FOUND:
+            return
+        if answer.status != _OK:
+            raise answer.error()
+        rows = answer.document()["value"]
+        yield from map(_row_in, rows)
+        limit -= len(rows)
+        continuation = {
+            name: answer.headers[header] for name, header in _CONTINUATIONS.items() if header in answer.headers
+        }
+        if not continuation:
+            return
+
+
+def write_row(connection: TableConnection, table: str, partition: str, row: Write) -> str:
     """Do one write; return the row's new version, "" of a delete.
 
     Raises:
         Refused: Its condition does not hold, its key is taken, or there is no such row or table.
         HttpResponseError: The service refused the request.
     """
-    from azure.core.exceptions import HttpResponseError
-
-    response = client.send_request(request_of(url, table, partition, row))
-    response.read()
-    if response.status_code in CONDITIONS:
-        raise Refused(response.status_code, 0, response.text()[-500:])
-    if response.status_code not in _DONE:
-        raise HttpResponseError(response=response)
-    return str(response.headers.get("ETag", ""))
+    answer = connection.send(request_of(connection.url, table, partition, row))
+    if answer.status in CONDITIONS:
+        raise Refused(answer.status, 0, answer.text[-500:])
+    if answer.status not in _DONE:
+        raise answer.error()
+    return answer.headers.get("etag", "")
 
 
-def write_rows(
-    client: "PipelineClient[Any, Any]", url: str, table: str, partition: str, rows: Sequence[Write]
-) -> list[str]:
+def write_rows(connection: TableConnection, table: str, partition: str, rows: Sequence[Write]) -> list[str]:
     """Do all writes or none; return the new version of each, "" of a delete.
 
     Raises:
         Refused: The service refused one of them.
         HttpResponseError: It refused the whole request.
     """
-    from azure.core.exceptions import HttpResponseError
-    from azure.core.rest import HttpRequest
-
     boundary = f"batch_{uuid.uuid4()}"
-    request = HttpRequest(
-        "POST",
-        f"{url}/$batch",
-        headers={
-            **_dated(),
-            "DataServiceVersion": "3.0",
-            "MaxDataServiceVersion": "3.0;NetFx",
-            "Accept": "application/json",
-            "Content-Type": f"multipart/mixed; boundary={boundary}",
-        },
-        content=body_of(url, table, partition, rows, boundary=boundary),
-    )
-    response = client.send_request(request)
-    response.read()
-    if response.status_code != _ACCEPTED:
-        raise HttpResponseError(response=response)
-    return versions_in(response.text())
+    headers = {
+        **_dated(),
+        "DataServiceVersion": "3.0",
+        "MaxDataServiceVersion": "3.0;NetFx",
+        "Accept": "application/json",
+        "Content-Type": f"multipart/mixed; boundary={boundary}",
+    }
+    body = body_of(connection.url, table, partition, rows, boundary=boundary)
+    answer = connection.send(TableRequest("POST", f"{connection.url}/$batch", headers, body))
+    if answer.status != _ACCEPTED:
+        raise answer.error()
+    return versions_in(answer.text)
 
 
-def request_of(url: str, table: str, partition: str, row: Write) -> "HttpRequest":
+def request_of(url: str, table: str, partition: str, row: Write) -> TableRequest:
     """Return the request that does one write."""
-    from azure.core.rest import HttpRequest
-
     verb, place, headers, text = _pieces(url, table, partition, row)
-    return HttpRequest(verb, place, headers={**_dated(), **headers}, content=text or None)
+    return TableRequest(verb, place, {**_dated(), **headers}, text.encode())
 
 
 def _dated() -> dict[str, str]:
@@ -177,13 +196,26 @@ def _place(url: str, table: str, partition: str, key: str) -> str:
     return f"{url}/{table}(PartitionKey='{_quoted(partition)}',RowKey='{_quoted(key)}')"
 
 
+def _query(
+    url: str, table: str, partition: str, low: str, high: str | None, rows: int, continuation: Mapping[str, str]
+) -> str:
+    condition = f"PartitionKey eq '{_doubled(partition)}' and RowKey ge '{_doubled(low)}'"
+    if high is not None:
+        condition += f" and RowKey lt '{_doubled(high)}'"
+    return f"{url}/{table}()?{urlencode({'$filter': condition, '$top': rows, **continuation}, quote_via=quote)}"
+
+
 def _row_in(document: dict[str, Any]) -> StoredRow:
     values = {name: value for name, value in document.items() if name not in _KEYS and "odata." not in name}
     return StoredRow(document["PartitionKey"], document["RowKey"], values, str(document["odata.etag"]))
 
 
 def _quoted(key: str) -> str:
-    return quote(key.replace("'", "''"), safe="")
+    return quote(_doubled(key), safe="")
+
+
+def _doubled(text: str) -> str:
+    return text.replace("'", "''")
 
 
 def versions_in(answer: str) -> list[str]:

@@ -5,17 +5,17 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from functions.adapters.azure_errors import azure_errors
 from functions.adapters.storage import StorageAccount
+from functions.adapters.table_connection import TableConnection
 from functions.adapters.table_port import StoredRow, Table, Tables, Write, WriteKind
-from functions.adapters.table_requests import CONDITIONS, Refused, read_row, write_row, write_rows
+from functions.adapters.table_requests import CONDITIONS, Refused, read_row, read_rows, write_row, write_rows
 from functions.core.errors import LedgerConflictError, LedgerUnavailableError
 from functions.core.rows import Row
 
 if TYPE_CHECKING:
-    from azure.core import PipelineClient
     from azure.data.tables import TableClient, TableEntity
 
 __all__ = ["AzureTable", "AzureTables", "StoredRow", "Table", "Tables", "Write", "WriteKind"]
@@ -54,6 +54,7 @@ class AzureTable:
         self._storage = storage
         self._name = name
         self._client: TableClient | None = None
+        self._connected: TableConnection | None = None
 
     def insert(self, partition: str, key: str, values: Row) -> str | None:
         """Return the new row's version, or None if the key is taken."""
@@ -111,7 +112,7 @@ class AzureTable:
     def get(self, partition: str, key: str) -> StoredRow | None:
         """Return a row, or None."""
         with azure_errors(f"reading from {self._name}", LedgerUnavailableError):
-            return read_row(*self._requests, self._name, partition, key)
+            return read_row(self._connection, self._name, partition, key)
 
     def get_many(self, places: Sequence[tuple[str, str]]) -> list[StoredRow | None]:
         """Return the row of each partition and key, or None; a few requests at a time."""
@@ -122,12 +123,8 @@ class AzureTable:
 
     def query(self, partition: str, *, low: str = "", high: str | None = None, limit: int) -> Iterator[StoredRow]:
         """Yield rows of one partition with low <= key < high, in the order of their keys."""
-        condition = "PartitionKey eq @partition and RowKey ge @low"
-        parameters = {"partition": partition, "low": low}
-        if high is not None:
-            condition += " and RowKey lt @high"
-            parameters["high"] = high
-        yield from self._select(condition, parameters, limit)
+        with azure_errors(f"reading from {self._name}", LedgerUnavailableError):
+            yield from read_rows(self._connection, self._name, partition, low=low, high=high, limit=limit)
 
     def page(self, continuation: str | None, *, limit: int) -> tuple[list[StoredRow], str | None]:
         """Return rows of all partitions, in order, and what continues after them, None at the end."""
@@ -143,23 +140,6 @@ class AzureTable:
                 return [], None
             token = pages.continuation_token  # type: ignore[attr-defined] # of the SDK's page iterator
         return rows, json.dumps(token) if token else None
-
-    def _select(self, condition: str, parameters: dict[str, str], limit: int) -> Iterator[StoredRow]:
-        from azure.core.exceptions import ResourceNotFoundError
-
-        if limit < 1:
-            return
-        with azure_errors(f"reading from {self._name}", LedgerUnavailableError):
-            found = self._table.query_entities(
-                condition, parameters=parameters, results_per_page=min(limit, _PAGE_ROWS)
-            )
-            try:
-                for count, entity in enumerate(found, start=1):
-                    yield _stored(entity)
-                    if count == limit:
-                        return
-            except ResourceNotFoundError:  # nothing was ever written: the table is not made yet
-                return
 
     @property
     def _table(self) -> "TableClient":
@@ -179,7 +159,7 @@ class AzureTable:
     def _try(self, partition: str, row: Write) -> str | int:
         """Return the row's new version, or the status of a condition that does not hold."""
         try:
-            return write_row(*self._requests, self._name, partition, row)
+            return write_row(self._connection, self._name, partition, row)
         except Refused as refused:
             return refused.status
 
@@ -192,7 +172,7 @@ class AzureTable:
 
         with azure_errors(f"writing to {self._name}", LedgerUnavailableError):
             try:
-                return write_rows(*self._requests, self._name, partition, writes)
+                return write_rows(self._connection, self._name, partition, writes)
             except Refused as refused:
                 if refused.status in CONDITIONS:
                     return refused.index
@@ -205,8 +185,10 @@ class AzureTable:
                 raise
 
     @property
-    def _requests(self) -> "tuple[PipelineClient[Any, Any], str]":
-        return self._storage.table_requests, self._storage.tables.url
+    def _connection(self) -> TableConnection:
+        if self._connected is None:
+            self._connected = self._storage.table_connection
+        return self._connected
 
     def _make(self) -> None:
         from azure.core.exceptions import ResourceExistsError

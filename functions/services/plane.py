@@ -1,7 +1,7 @@
 """Gathers the configuration and the ports that every service needs."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -9,7 +9,7 @@ from typing import Final
 
 from functions.core.model import PipelineKey
 from functions.core.pipelines import Pipelines
-from functions.core.turnstile import Turnstile
+from functions.core.turnstile import Refusal, Turnstile
 from functions.ports import (
     Clock,
     CompletionPublisher,
@@ -25,8 +25,11 @@ from functions.ports import (
     Telemetry,
     WorkQueue,
 )
+from functions.services.together import Together
 
-__all__ = ["SLOWEST_WRITER", "ControlPlane", "Done", "Progress", "Wait", "the_only_look"]
+__all__ = ["SLOWEST_WRITER", "ControlPlane", "Done", "Progress", "TurnstileChange", "Wait", "the_only_look"]
+
+TurnstileChange = Callable[[Turnstile], Turnstile | Refusal]
 
 SLOWEST_WRITER: Final = timedelta(minutes=5)  # host.json's functionTimeout: whoever began longer ago is dead
 
@@ -62,6 +65,8 @@ class ControlPlane:
     turnstile: dict[str, tuple[datetime, Entry[Turnstile]]] = field(
         default_factory=dict[str, tuple[datetime, Entry[Turnstile]]]
     )
+    # Gathers the changes of this process's threads; None where they are no threads that could wait for each other.
+    changes: Together[TurnstileChange, Turnstile | Refusal] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ The order of writes, and what a crash between two of them leaves behind:
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from functions.core.errors import LedgerConflictError
@@ -25,7 +26,7 @@ from functions.core.model import DatabricksRunId, PipelineKey, RunState
 from functions.core.reasons import HoldReason
 from functions.core.turnstile import LONGEST_PATIENCE, Candidate, Refusal, Seat, Turnstile
 from functions.ports import Entry, OpenRun
-from functions.services.plane import ControlPlane
+from functions.services.plane import ControlPlane, TurnstileChange
 
 __all__ = [
     "bar",
@@ -57,21 +58,53 @@ def look_at_turnstile(plane: ControlPlane) -> Turnstile:
 
 
 def change_turnstile[R: Refusal](plane: ControlPlane, change: Callable[[Turnstile], Turnstile | R]) -> Turnstile | R:
-    """Return the turnstile after `change`, which is applied to whatever the ledger has by then; or its refusal."""
+    """Return the turnstile after `change`, which is applied to whatever the ledger has by then; or its refusal.
+
+    Changes that meet in one process are written together: a refused seat takes no part in the write.
+    """
+    if plane.changes is None:
+        (changed,) = _change(plane, [change])
+        if isinstance(changed, BaseException):
+            raise changed
+    else:
+        changed = plane.changes.do(change, partial(_change, plane))
+    return changed  # type: ignore[return-value] # a refusal is the change's own
+
+
+def _change(plane: ControlPlane, changes: Sequence[TurnstileChange]) -> Sequence[Turnstile | Refusal | BaseException]:
+    """Apply all changes in one write; return what came of each, in their order."""
     seen = plane.turnstile.get("")
     entry, is_current = (_read(plane), True) if seen is None else (seen[1], False)
     for _ in range(_TRIES):
-        changed = change(entry.value)
-        if isinstance(changed, Refusal) or changed is entry.value:
-            if is_current:
-                return changed
-            entry, is_current = _read(plane), True
-            continue
-        try:
-            return _remember(plane, plane.ledger.update_turnstile(entry, changed)).value
-        except LedgerConflictError:
+        turnstile, outcomes = _apply(entry.value, changes)
+        if turnstile is not entry.value:
+            try:
+                _remember(plane, plane.ledger.update_turnstile(entry, turnstile))
+            except LedgerConflictError:
+                entry, is_current = _read(plane), True
+            else:
+                return outcomes
+        elif is_current:
+            return outcomes
+        else:
             entry, is_current = _read(plane), True
     raise LedgerConflictError("the turnstile", "it kept changing")
+
+
+def _apply(
+    turnstile: Turnstile, changes: Sequence[TurnstileChange]
+) -> tuple[Turnstile, list[Turnstile | Refusal | BaseException]]:
+    outcomes: list[Turnstile | Refusal | BaseException] = []
+    for change in changes:
+        try:
+            changed = change(turnstile)
+        except Exception as error:  # noqa: BLE001 - whoever asked for the change raises it, and nobody else
+            outcomes.append(error)
+            continue
+        outcomes.append(changed)
+        if not isinstance(changed, Refusal):
+            turnstile = changed
+    return turnstile, outcomes
 
 
 def refusal_of(plane: ControlPlane, pipeline: PipelineKey) -> Refusal | None:

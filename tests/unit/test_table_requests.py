@@ -4,14 +4,16 @@ import base64
 import json
 import re
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from azure.core import MatchConditions
 from azure.core.pipeline.transport import RequestsTransport
 from azure.data.tables import TableClient, UpdateMode
 
+from functions.adapters.table_connection import Answer, TableConnection, TableRequest
 from functions.adapters.table_port import Write
-from functions.adapters.table_requests import Refused, body_of, request_of, versions_in
+from functions.adapters.table_requests import Refused, body_of, read_rows, request_of, versions_in
 
 URL = "http://127.0.0.1:1/account"
 KEY = "a key with 'quotes', ü, / and %"
@@ -46,13 +48,14 @@ def essence_of(request: Any) -> tuple[str, str, dict[str, str], object]:
     """
     meaning = {"if-match", "dataserviceversion", "x-ms-version", "accept", "content-type"}
     headers = {name.lower(): value for name, value in request.headers.items() if name.lower() in meaning}
-    body = getattr(request, "content", None) or getattr(request, "body", None)
+    body = request.body
     row = json.loads(body) if body else None
     if row is not None:
         headers.pop("content-type")  # the same, but for what the SDK adds: that there is no metadata
         headers.pop("accept")
         row = {name: value for name, value in row.items() if not name.endswith("@odata.type")}
-    return request.method, request.url, headers, row
+    verb = request.verb if isinstance(request, TableRequest) else request.method
+    return verb, request.url, headers, row
 
 
 @pytest.mark.parametrize(
@@ -79,6 +82,29 @@ def test_a_single_write_is_what_the_sdk_would_send(ours: Write, theirs: Any) -> 
         theirs(sdk_client(), entity, version)
 
     assert essence_of(request_of(URL, "rows", "p", ours)) == essence_of(sent.value.request)
+
+
+@pytest.mark.parametrize("high", [None, "k/'ü"])
+def test_a_query_is_what_the_sdk_would_send(high: str | None) -> None:
+    condition = "PartitionKey eq @partition and RowKey ge @low" + (" and RowKey lt @high" if high else "")
+    parameters = {"partition": "p'1", "low": KEY, "high": high}
+    with pytest.raises(_Sent) as sent:
+        next(iter(sdk_client().query_entities(condition, parameters=parameters, results_per_page=7)))
+    theirs = urlsplit(sent.value.request.url)
+
+    class Connection(TableConnection):
+        def __init__(self) -> None:
+            self.url = URL
+
+        def send(self, request: TableRequest) -> Answer:
+            raise _Sent(request)
+
+    with pytest.raises(_Sent) as sent:
+        next(iter(read_rows(Connection(), "rows", "p'1", low=KEY, high=high, limit=7)))
+    ours = urlsplit(sent.value.request.url)
+
+    assert (ours.netloc, ours.path) == (theirs.netloc, theirs.path)
+    assert parse_qs(ours.query) == parse_qs(theirs.query)
 
 
 def parts_of(body: bytes) -> list[tuple[str, str | None, object]]:

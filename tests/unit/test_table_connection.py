@@ -1,0 +1,266 @@
+"""Requests of the ledger are signed, repeated only where that is harmless, and fail as the SDK's would."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from azure.core.credentials import AccessToken
+from azure.core.exceptions import ClientAuthenticationError
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from urllib3 import PoolManager, ProxyManager
+
+from functions.adapters.storage import StorageAccount
+from functions.adapters.table_connection import TableConnection, TableRequest, by_account_key, by_token, pool_for
+from functions.adapters.table_port import Write
+from functions.adapters.tables import AzureTables, Table
+from functions.core.errors import AccessRefusedError, LedgerUnavailableError, ThrottledError
+
+KEY = "a2V5"
+Answering = Callable[[BaseHTTPRequestHandler], None]
+
+
+@dataclass
+class Service:
+    """Answers as it is told to, one answer after another; the last one stays."""
+
+    url: str
+    answers: list[Answering] = field(default_factory=list[Answering])
+    received: list[tuple[str, str, dict[str, str]]] = field(default_factory=list[tuple[str, str, dict[str, str]]])
+
+    def table(self) -> Table:
+        storage = StorageAccount(
+            connection_string=f"AccountName=account;AccountKey={KEY};TableEndpoint={self.url}/account;"
+        )
+        return AzureTables(storage, prefix="test").table("rows")
+
+    def verbs(self) -> list[str]:
+        return [verb for verb, _, _ in self.received]
+
+
+def says(status: int, text: str = "", **headers: str) -> Answering:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.send_header("Content-Length", str(len(text.encode())))
+        handler.end_headers()
+        handler.wfile.write(text.encode())
+
+    return answer
+
+
+def hangs_up(handler: BaseHTTPRequestHandler) -> None:
+    """Close the connection without an answer, as a kept one that has gone stale does."""
+    handler.close_connection = True
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def handle_one(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            running.received.append((self.command, self.path, dict(self.headers)))
+            answer = running.answers.pop(0) if len(running.answers) > 1 else running.answers[0]
+            answer(self)
+
+        do_GET = do_PUT = do_POST = do_DELETE = handle_one  # noqa: N815 - the names of http.server
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    running = Service(url=f"http://127.0.0.1:{server.server_port}")
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield running
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+ROW = '{"PartitionKey": "p", "RowKey": "k", "n": 1, "odata.etag": "v1"}'
+
+
+def test_a_read_or_a_put_whose_connection_is_lost_is_repeated_once(service: Service) -> None:
+    service.answers = [hangs_up, says(200, ROW)]
+    row = service.table().get("p", "k")
+
+    service.answers = [hangs_up, says(204, ETag="v2")]
+    version = service.table().put("p", "k", {"n": 2})
+
+    assert row is not None
+    assert (row.values, row.version, version) == ({"n": 1}, "v1", "v2")
+    assert service.verbs() == ["GET", "GET", "PUT", "PUT"]
+
+
+def test_an_insert_that_may_have_been_done_is_not_repeated(service: Service) -> None:
+    """Its second try would find the row of its first, and take it for another's."""
+    service.answers = [hangs_up]
+
+    with pytest.raises(LedgerUnavailableError, match="ServiceResponseError"):
+        service.table().insert("p", "k", {"n": 1})
+
+    assert service.verbs() == ["POST"]
+
+
+def test_a_service_that_does_not_answer_twice_is_unavailable(service: Service) -> None:
+    service.answers = [hangs_up]
+
+    with pytest.raises(LedgerUnavailableError, match="ServiceResponseError"):
+        service.table().get("p", "k")
+
+    assert service.verbs() == ["GET", "GET"]
+
+
+def test_a_service_that_is_not_there_is_unavailable() -> None:
+    table = Service(url="http://127.0.0.1:1").table()
+
+    with pytest.raises(LedgerUnavailableError, match="ServiceRequestError"):
+        table.insert("p", "k", {"n": 1})
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"), [(500, LedgerUnavailableError), (403, AccessRefusedError), (429, ThrottledError)]
+)
+def test_a_refusal_means_what_its_status_says(service: Service, status: int, expected: type[Exception]) -> None:
+    """And is not repeated at once: more patience is the queue's."""
+    service.answers = [says(status, "no", Retry_After="7")]
+    table = service.table()
+
+    for action in (
+        lambda: table.get("p", "k"),
+        lambda: list(table.query("p", limit=1)),
+        lambda: table.insert("p", "k", {}),
+        lambda: table.write_many("p", [Write.put("a", {}), Write.put("b", {})]),
+    ):
+        with pytest.raises(expected) as raised:
+            action()
+        if isinstance(raised.value, ThrottledError):
+            assert raised.value.retry_after_s == 7
+
+    assert len(service.received) == 4
+
+
+def test_an_answer_that_was_mangled_on_its_way_is_no_row(service: Service) -> None:
+    service.answers = [says(200, '{"PartitionKey": "p", "Row')]
+
+    with pytest.raises(LedgerUnavailableError, match="DecodeError"):
+        service.table().get("p", "k")
+
+
+def test_a_query_follows_its_continuations_also_over_an_empty_page(service: Service) -> None:
+    """The service may end a page anywhere, before its first row too."""
+    more = {"x_ms_continuation_NextPartitionKey": "p", "x_ms_continuation_NextRowKey": "a%20b"}
+    service.answers = [says(200, '{"value": []}', **more)]
+    service.answers += [says(200, f'{{"value": [{ROW}]}}')]
+
+    rows = list(service.table().query("p", low="a", limit=5))
+
+    assert [row.key for row in rows] == ["k"]
+    assert "NextPartitionKey=p&NextRowKey=a%2520b" in service.received[1][1]
+
+
+def test_a_query_reads_no_further_than_it_is_asked_to(service: Service) -> None:
+    service.answers = [says(200, f'{{"value": [{ROW}]}}', x_ms_continuation_NextPartitionKey="p")]
+
+    assert len(list(service.table().query("p", limit=1))) == 1
+    assert len(service.received) == 1
+    assert "%24top=1" in service.received[0][1]
+
+
+class Credential:
+    """Gives out numbered tokens that live as long as it is told."""
+
+    def __init__(self, *, lives_s: int) -> None:
+        self.lives_s = lives_s
+        self.given = 0
+
+    def get_token(self, *scopes: str, **_: Any) -> AccessToken:
+        assert scopes == ("https://storage.azure.com/.default",)
+        self.given += 1
+        return AccessToken(f"token-{self.given}", int(time.time()) + self.lives_s)
+
+
+SECURE = TableRequest("GET", "https://account.table.core.windows.net/rows", {})
+
+
+@pytest.mark.parametrize(("lives_s", "last"), [(3600, "Bearer token-1"), (200, "Bearer token-3")])
+def test_a_token_is_kept_until_shortly_before_it_expires(lives_s: int, last: str) -> None:
+    sign = by_token(Credential(lives_s=lives_s))
+
+    assert [sign(SECURE) for _ in range(3)][-1] == last
+
+
+def test_a_token_never_goes_over_a_connection_that_others_can_read() -> None:
+    with pytest.raises(ValueError, match="https only"):
+        by_token(Credential(lives_s=3600))(TableRequest("GET", "http://account.table.core.windows.net/rows", {}))
+
+
+def test_a_token_that_was_not_accepted_is_not_used_again() -> None:
+    class Refusing(PoolManager):
+        def urlopen(self, method: str, url: str, redirect: bool = True, **options: Any) -> Any:  # type: ignore[override]
+            sent.append(options["headers"]["Authorization"])
+            return type("Response", (), {"status": 401, "headers": {}, "data": b""})()
+
+    sent: list[str] = []
+    connection = TableConnection("https://account", Refusing(), by_token(Credential(lives_s=3600)))
+
+    assert [connection.send(SECURE).status for _ in range(2)] == [401, 401]
+    assert sent == ["Bearer token-1", "Bearer token-2"]
+
+
+def test_a_credential_that_is_refused_says_so() -> None:
+    class NoIdentity:
+        def get_token(self, *_: str, **__: Any) -> AccessToken:
+            raise ClientAuthenticationError("no identity")
+
+    with pytest.raises(ClientAuthenticationError):
+        TableConnection("https://account", PoolManager(), by_token(NoIdentity())).send(SECURE)
+
+
+def test_the_key_signs_date_account_and_path_and_is_not_sent() -> None:
+    request = TableRequest("GET", "http://host/account/rows()?$top=1", {"x-ms-date": "Mon, 30 Nov 2026 12:00:00 GMT"})
+    sign = by_account_key("account", KEY)
+
+    signed = sign(request)
+
+    assert signed == "SharedKeyLite account:h0VQXuEhLJY9xzJC+fsG+SSDVjfgdt2+pFzFqUF5oCc="
+    assert KEY not in signed
+
+
+def test_a_proxy_of_the_machine_is_used_except_where_it_is_not_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    url = "https://account.table.core.windows.net"
+    assert not isinstance(pool_for(url, size=1), ProxyManager)
+
+    monkeypatch.setenv("https_proxy", "http://user:word@proxy.example:3128")
+    pool = pool_for(url, size=1)
+    assert isinstance(pool, ProxyManager)
+    assert (pool.proxy.host if pool.proxy else None) == "proxy.example"
+    assert pool.proxy_headers == {"proxy-authorization": "Basic dXNlcjp3b3Jk"}
+
+    monkeypatch.setenv("no_proxy", "core.windows.net")
+    assert not isinstance(pool_for(url, size=1), ProxyManager)
+
+
+def test_authorities_are_those_that_the_machine_trusts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    url = "https://account.table.core.windows.net"
+    assert pool_for(url, size=1).connection_pool_kw["ca_certs"] == DEFAULT_CA_BUNDLE_PATH
+
+    bundle = tmp_path / "bundle.pem"
+    bundle.touch()
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+    assert pool_for(url, size=1).connection_pool_kw["ca_certs"] == str(bundle)
+
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path))
+    assert pool_for(url, size=1).connection_pool_kw["ca_cert_dir"] == str(tmp_path)
