@@ -244,7 +244,7 @@ def _ours(
     messages = _messages(arrivals, pipelines)
     console.print(f"ours: {len(messages)} deliveries, {pipelines} pipelines, {workers} workers")
     tables = AzureTables(StorageAccount(connection_string=cloud.connection_string), prefix=name)
-    warm_up = _warm_up(cloud, tables, queue, hosts)
+    warm_up = _warm_up(cloud, tables, queue, hosts, pipelines)
     drain_s, memory = 0.0, []
     for start in range(0, len(messages), _WAVE):
         drain_s += _drain(cloud, hosts, queue, messages[start : start + _WAVE])
@@ -270,12 +270,14 @@ def _ours(
     )
 
 
-def _warm_up(cloud: StormCloud, tables: AzureTables, queue: str, hosts: Sequence[Host]) -> Counter[str]:
+def _warm_up(cloud: StormCloud, tables: AzureTables, queue: str, hosts: Sequence[Host], pipelines: int) -> Counter[str]:
     """Have each worker import, sign in and connect, as a run does; return the states of what they did it with."""
-    for host in hosts:  # the deliveries may all be taken by some of them, and a run by one
+    for host in hosts:  # a run may be started by one of them
         host.get("api/health")
     now = datetime.now(UTC).isoformat()
-    cloud.send(queue, [_message(_WARM_UP_FROM + index, "p00", now) for index in range(8 * len(hosts))])
+    cloud.send(
+        queue, [_message(_WARM_UP_FROM + index, f"p{index % pipelines:02}", now) for index in range(8 * len(hosts))]
+    )
     until(lambda: cloud.drained(queue), "the warm-up's deliveries", deadline_s=120)
     _until_all_have_runs(tables)
     return _states(tables)
@@ -294,7 +296,7 @@ def _drain(cloud: StormCloud, hosts: Sequence[Host], queue: str, messages: Seque
     began = time.monotonic()
     for host in hosts:
         host.signal(signal.SIGCONT)
-    until(lambda: cloud.drained(queue), f"the queue {queue}", deadline_s=600, poll_s=0.03)
+    until(lambda: cloud.drained(queue), f"the queue {queue}", deadline_s=600, poll_s=0.05)
     return time.monotonic() - began
 
 

@@ -137,6 +137,8 @@ def pool_for(url: str, *, size: int) -> "PoolManager":
     from urllib3 import PoolManager, ProxyManager, Timeout, make_headers
     from urllib3.util import parse_url
 
+    from functions.adapters.fresh_connections import FreshHTTPConnectionPool, FreshHTTPSConnectionPool
+
     machine = Session().merge_environment_settings(url, {}, None, None, None)
     authorities = machine["verify"] if isinstance(machine["verify"], str) else DEFAULT_CA_BUNDLE_PATH
     options: dict[str, Any] = {
@@ -146,10 +148,13 @@ def pool_for(url: str, *, size: int) -> "PoolManager":
     }
     proxy = select_proxy(url, machine["proxies"])
     if proxy is None:
-        return PoolManager(**options)
-    who = parse_url(proxy).auth
-    headers = make_headers(proxy_basic_auth=who) if who else None
-    return ProxyManager(proxy if "://" in proxy else f"http://{proxy}", proxy_headers=headers, **options)
+        pool = PoolManager(**options)
+    else:
+        who = parse_url(proxy).auth
+        headers = make_headers(proxy_basic_auth=who) if who else None
+        pool = ProxyManager(proxy if "://" in proxy else f"http://{proxy}", proxy_headers=headers, **options)
+    pool.pool_classes_by_scheme = {"http": FreshHTTPConnectionPool, "https": FreshHTTPSConnectionPool}
+    return pool
 
 
 def by_account_key(account: str, key: str) -> Signature:

@@ -12,7 +12,7 @@ import json
 import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from email.utils import formatdate
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
@@ -150,7 +150,7 @@ def request_of(url: str, table: str, partition: str, row: Write) -> TableRequest
 
 
 def _dated() -> dict[str, str]:
-    return {"x-ms-version": _VERSION, "x-ms-date": datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")}
+    return {"x-ms-version": _VERSION, "x-ms-date": formatdate(usegmt=True)}
 
 
 def body_of(url: str, table: str, partition: str, rows: Sequence[Write], *, boundary: str) -> bytes:

@@ -232,3 +232,23 @@ def test_what_was_acknowledged_is_there(seed: int) -> None:
     assert len(acknowledged) > 100
     assert [place for place in acknowledged if place not in tables.rows["rows"]] == []
     assert None not in answers
+
+
+def test_while_most_keys_are_taken_inserts_look_first(table: GroupedTable, tables: InMemoryTables, gate: Gate) -> None:
+    """Repeats that come to another worker than their first deliveries cost one read each; new keys end it again."""
+    gate.is_closed = False
+    for index in range(100):
+        tables.restore("rows", f"p{index}", "k", {"n": index}, "v0")
+
+    found = [table.insert_or_get(f"p{index}", "k", {"n": -1}) for index in range(100)]
+
+    assert [row.values["n"] for row in found if not isinstance(row, str)] == list(range(100))
+    tried = tables.calls.counts["tables.rows.insert"]
+    assert tried < 50
+    assert tables.calls.counts["tables.rows.get"] == 100
+
+    for index in range(100, 200):
+        assert isinstance(table.insert_or_get(f"p{index}", "k", {"n": -1}), str)
+
+    assert tables.calls.counts["tables.rows.insert"] == tried + 100
+    assert tables.calls.counts["tables.rows.get"] < 125

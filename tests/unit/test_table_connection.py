@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,6 +32,8 @@ class Service:
     url: str
     answers: list[Answering] = field(default_factory=list[Answering])
     received: list[tuple[str, str, dict[str, str]]] = field(default_factory=list[tuple[str, str, dict[str, str]]])
+
+    connections: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
 
     def table(self) -> Table:
         storage = StorageAccount(
@@ -66,6 +69,7 @@ def service() -> Iterator[Service]:
 
         def handle_one(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            running.connections.add(self.client_address)
             running.received.append((self.command, self.path, dict(self.headers)))
             answer = running.answers.pop(0) if len(running.answers) > 1 else running.answers[0]
             answer(self)
@@ -173,6 +177,21 @@ def test_a_query_reads_no_further_than_it_is_asked_to(service: Service) -> None:
     assert len(list(service.table().query("p", limit=1))) == 1
     assert len(service.received) == 1
     assert "%24top=1" in service.received[0][1]
+
+
+@pytest.mark.parametrize(("idle_s", "connections"), [(3.9, 1), (4.1, 2)])
+def test_a_connection_is_not_used_when_the_service_may_be_closing_it(
+    service: Service, monkeypatch: pytest.MonkeyPatch, idle_s: float, connections: int
+) -> None:
+    """It says that it keeps them for five seconds; a second before that a new one is made."""
+    service.answers = [says(200, ROW, Keep_Alive="timeout=5")]
+    table, began = service.table(), time.monotonic()
+    monkeypatch.setattr("functions.adapters.fresh_connections.time", SimpleNamespace(monotonic=lambda: began))
+    table.get("p", "k")
+    monkeypatch.setattr("functions.adapters.fresh_connections.time", SimpleNamespace(monotonic=lambda: began + idle_s))
+
+    assert table.get("p", "k") is not None
+    assert len(service.connections) == connections
 
 
 class Credential:
