@@ -89,6 +89,8 @@ class TableConnection:
     def __init__(self, url: str, pool: "PoolManager", signature: Signature) -> None:
         self.url = url
         self._pool = pool
+        self._connections = pool.connection_from_url(url)  # once: finding them takes a quarter of a request's time
+        self._origin = "" if pool.proxy is not None else "{0.scheme}://{0.netloc}".format(urlsplit(url))
         self._signature = signature
 
     def send(self, request: TableRequest) -> Answer:
@@ -113,8 +115,9 @@ class TableConnection:
 
     def _send(self, request: TableRequest) -> Answer:
         headers = {**request.headers, "User-Agent": _AGENT, "Authorization": self._signature(request)}
-        response: BaseHTTPResponse = self._pool.urlopen(
-            request.verb, request.url, body=request.body or None, headers=headers, redirect=False, retries=False
+        place = request.url.removeprefix(self._origin)
+        response: BaseHTTPResponse = (self._pool if place == request.url else self._connections).urlopen(
+            request.verb, place, body=request.body or None, headers=headers, redirect=False, retries=False
         )
         answer = Answer(
             status=response.status,

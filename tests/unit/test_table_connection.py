@@ -13,7 +13,7 @@ import pytest
 from azure.core.credentials import AccessToken
 from azure.core.exceptions import ClientAuthenticationError
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
-from urllib3 import PoolManager, ProxyManager
+from urllib3 import HTTPSConnectionPool, PoolManager, ProxyManager
 
 from functions.adapters.storage import StorageAccount
 from functions.adapters.table_connection import TableConnection, TableRequest, by_account_key, by_token, pool_for
@@ -223,13 +223,15 @@ def test_a_token_never_goes_over_a_connection_that_others_can_read() -> None:
 
 
 def test_a_token_that_was_not_accepted_is_not_used_again() -> None:
-    class Refusing(PoolManager):
-        def urlopen(self, method: str, url: str, redirect: bool = True, **options: Any) -> Any:  # type: ignore[override]
+    class Refusing(HTTPSConnectionPool):
+        def urlopen(self, method: str, url: str, *_: Any, **options: Any) -> Any:
             sent.append(options["headers"]["Authorization"])
-            return type("Response", (), {"status": 401, "headers": {}, "data": b""})()
+            return SimpleNamespace(status=401, headers={}, data=b"")
 
     sent: list[str] = []
-    connection = TableConnection("https://account", Refusing(), by_token(Credential(lives_s=3600)))
+    pool = PoolManager()
+    pool.pool_classes_by_scheme = {"https": Refusing}
+    connection = TableConnection("https://account.table.core.windows.net", pool, by_token(Credential(lives_s=3600)))
 
     assert [connection.send(SECURE).status for _ in range(2)] == [401, 401]
     assert sent == ["Bearer token-1", "Bearer token-2"]
@@ -268,6 +270,20 @@ def test_a_proxy_of_the_machine_is_used_except_where_it_is_not_meant(monkeypatch
 
     monkeypatch.setenv("no_proxy", "core.windows.net")
     assert not isinstance(pool_for(url, size=1), ProxyManager)
+
+
+def test_a_request_through_a_proxy_names_its_host(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy of plain connections cannot know it otherwise; the service itself is told the path only."""
+    for name in ("NO_PROXY", "no_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    service.answers = [says(200, ROW)]
+    service.table().get("p", "k")
+    monkeypatch.setenv("http_proxy", service.url)
+
+    Service(url="http://storage.example").table().get("p", "k")
+
+    path = "/account/testrows(PartitionKey='p',RowKey='k')"
+    assert [place for _, place, _ in service.received] == [path, f"http://storage.example{path}"]
 
 
 def test_authorities_are_those_that_the_machine_trusts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
