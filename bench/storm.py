@@ -245,14 +245,14 @@ def _ours(
     console.print(f"ours: {len(messages)} deliveries, {pipelines} pipelines, {workers} workers")
     tables = AzureTables(StorageAccount(connection_string=cloud.connection_string), prefix=name)
     warm_up = _warm_up(cloud, tables, queue, hosts, pipelines)
+    runs_before = _runs_when_all_are_there(tables, workspace)
     drain_s, memory = 0.0, []
     for start in range(0, len(messages), _WAVE):
         drain_s += _drain(cloud, hosts, queue, messages[start : start + _WAVE])
         memory.append(sum(host.worker_memory_mib() for host in hosts))
     ended = time.monotonic()
     _until_all_have_runs(tables)
-    runs = sum(1 for _ in _rows(tables, "runs"))
-    until(lambda: counts(workspace)["runs"] >= runs, "every run at the workspace", deadline_s=1200, poll_s=1)
+    runs = _runs_when_all_are_there(tables, workspace)
     settle_s = time.monotonic() - ended
     counted = counts(workspace)
     for host in hosts:
@@ -262,7 +262,7 @@ def _ours(
         drain_s=drain_s,
         states=_states(tables) - warm_up,
         redeliveries=sum(1 for _ in _rows(tables, "redeliveries")),
-        runs=counted["runs"],
+        runs=runs - runs_before,
         most_active=counted["most_active"],
         memory_growth=memory[-1] / memory[len(memory) // 3],  # by then it remembers as many arrivals as it ever does
         settle_s=settle_s,
@@ -281,6 +281,13 @@ def _warm_up(cloud: StormCloud, tables: AzureTables, queue: str, hosts: Sequence
     until(lambda: cloud.drained(queue), "the warm-up's deliveries", deadline_s=120)
     _until_all_have_runs(tables)
     return _states(tables)
+
+
+def _runs_when_all_are_there(tables: AzureTables, workspace: str) -> int:
+    """Return how many runs the workspace has once it has all that the ledger has."""
+    runs = len(_rows(tables, "runs"))
+    until(lambda: counts(workspace)["runs"] >= runs, "every run at the workspace", deadline_s=1200, poll_s=1)
+    return counts(workspace)["runs"]
 
 
 def _until_all_have_runs(tables: AzureTables) -> None:
