@@ -22,13 +22,9 @@ from functions.services.submission import advance_run
 from tests.support.control_plane import SCORING, World, make_blob, make_pipelines
 from tests.support.fault_walk import ProcessDiedError
 from tests.support.in_memory import Faults
+from tests.support.one_run import only_run
 
 ANN = Actor(name="ann@contoso.com")
-
-
-def only_run(world: World) -> Run:
-    (run,) = world.runs()
-    return run
 
 
 def submitted(world: World) -> Run:
