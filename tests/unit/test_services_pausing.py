@@ -33,9 +33,10 @@ from tests.support.control_plane import (
     make_pipelines,
 )
 from tests.support.fault_walk import CrashAt, FailAt, settle, survive, walk_faults, work
+from tests.support.in_flight import finish_all, in_flight
 from tests.support.in_memory import Faults
 from tests.support.interleaving import Interleaving
-from tests.unit.test_services_turnstile import TRAIN, finish_all, in_flight, with_training_data
+from tests.support.training import TRAIN, with_training_data
 
 ADA, BOB = Actor(name="ada"), Actor(name="bob")
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

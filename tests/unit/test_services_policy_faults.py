@@ -12,7 +12,8 @@ from functions.services.reconcile import reconcile
 from functions.services.requests import request_run
 from tests.support.control_plane import World, make_blob, make_pipelines
 from tests.support.fault_walk import CrashAt, FailAt, settle, survive, walk_faults, work
-from tests.unit.test_services_turnstile import TRAIN, in_flight, with_training_data
+from tests.support.in_flight import in_flight
+from tests.support.training import TRAIN, with_training_data
 
 ANN = Actor(name="ann")
 

@@ -12,7 +12,7 @@ from functions.services.requests import request_run
 from tests.support.control_plane import SCORING, TRAINING, World, make_blob, make_pipelines
 from tests.support.fault_walk import CrashAt, FailAt, settle, survive, walk_faults, work
 from tests.support.in_memory import Faults
-from tests.unit.test_services_turnstile import TRAIN, with_training_data
+from tests.support.training import TRAIN, with_training_data
 
 
 def let_pass(world: World, *, minutes: int) -> None:

@@ -10,8 +10,8 @@ import pytest
 from functions.core.access import PRINCIPAL_HEADER, Role
 from functions.triggers import answers, http, pipelines
 from tests.support.control_plane import SCORING, TRAINING, World
+from tests.support.training import TRAIN, with_training_data
 from tests.unit.test_core_access import principal
-from tests.unit.test_services_turnstile import TRAIN, with_training_data
 
 
 @pytest.fixture
