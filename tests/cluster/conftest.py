@@ -93,6 +93,18 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path, "/Shared/tidegate/local").open_case()
 
 
+@pytest.fixture
+def scoring(world: World) -> dict[str, str]:
+    """The strings of a scoring run over one file."""
+    return world.parameters("scoring", [world.upload("june.parquet", b"PAR1")])
+
+
+@pytest.fixture
+def training(world: World) -> dict[str, str]:
+    """The strings of a training run over one file."""
+    return world.parameters("training", [world.upload("history.parquet", b"PAR1")])
+
+
 @pytest.fixture(scope="session")
 def _first_training(tmp_path_factory: pytest.TempPathFactory, run_all: Any) -> tuple[World, dict[str, Any], Any]:
     shared = World(tmp_path_factory.mktemp("world"), "/Shared/tidegate/local").open_case()
