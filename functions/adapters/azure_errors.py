@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from functions.core.errors import AccessRefusedError, MlopsError, NotFoundError, ThrottledError, TransientError
+from functions.core.retry_after import retry_after_s
 
 if TYPE_CHECKING:
     from azure.core.exceptions import AzureError
@@ -100,7 +102,5 @@ def _meaning_of_status(status: int) -> str:
 
 
 def _retry_after_s(response: Any) -> float | None:
-    """Return the seconds of a Retry-After header; its rarer form, a date, counts as not said."""
     headers = getattr(response, "headers", None) or {}
-    text = headers.get("Retry-After") or headers.get("retry-after") or ""
-    return float(text) if text.isdecimal() else None
+    return retry_after_s(headers.get("Retry-After") or headers.get("retry-after"), datetime.now(UTC))

@@ -7,6 +7,7 @@ from typing import Final
 from functions.core.errors import AccessRefusedError, AmbiguousJobError, ThrottledError, TransientError, UnknownJobError
 from functions.core.ledger import Run
 from functions.core.model import RunId
+from functions.core.turnstile import LONGEST_PATIENCE
 from functions.core.work import WorkItem, WorkKind
 from functions.ports import Entry
 from functions.services.plane import ControlPlane, Done, Progress, Wait
@@ -26,12 +27,12 @@ _TRIES_WHILE_THROTTLED: Final = 600  # some hours: the reconciler gives up a who
 
 
 def back_off_s(tries: int, asked_s: float | None) -> float:
-    """Return how long to wait before the next try: doubling, and never less than the other side asked for.
+    """Return how long to wait before the next try: doubling, and not less than the other side asked for, up to an hour.
 
     The spread comes from the identity of the work, not from chance: runs differ, and a repeat stays the same.
     """
     own = min(_FIRST_S * float(2 ** min(tries, 10)), _LONGEST_S)
-    return max(own, asked_s or 0.0)
+    return max(own, min(asked_s or 0.0, LONGEST_PATIENCE.total_seconds()))
 
 
 def put_back(plane: ControlPlane, item: WorkItem, *, after_s: float, tries: int = _TRIES) -> Progress:

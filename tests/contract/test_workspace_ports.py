@@ -299,6 +299,31 @@ def test_a_refusal_is_not_slept_through(real: Ports, workspace: Workspace) -> No
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize(
+    ("said", "wait_s"),
+    [
+        ("Fri, 01 Mar 2199 12:00:00 GMT", 3600.0),
+        ("Sun, 01 Mar 2020 12:00:00 GMT", 0.0),
+        ("999999999999", 3600.0),
+        ("-5", 1.0),
+        ("in a while", 1.0),
+    ],
+)
+def test_a_retry_after_in_any_form_reaches_the_caller(
+    real: Ports, workspace: Workspace, said: str, wait_s: float
+) -> None:
+    """R23: a date too, for which the SDK would say one second, as it does for what was not said."""
+    real.submitter.find_job(JobKey("scoring"))
+    action = {"status": 503, "retry_after": said, "body": {"error_code": "TEMPORARILY_UNAVAILABLE", "message": "slow"}}
+    workspace.fault(method="POST", path=".*/jobs/run-now", times=1, action=action)
+
+    with pytest.raises(ThrottledError) as raised:
+        real.submitter.submit(JobKey("scoring"), IdempotencyToken("9" * 64), {})
+
+    assert raised.value.retry_after_s == wait_s
+
+
+@pytest.mark.integration
 def test_a_lost_answer_is_transient_and_the_repeat_finds_the_run(real: Ports, workspace: Workspace) -> None:
     real.submitter.find_job(JobKey("scoring"))
     token = IdempotencyToken("e" * 64)

@@ -157,15 +157,24 @@ def test_an_azure_status_says_whether_a_retry_can_help(status: int, expected: ty
         raise HttpResponseError(message="scripted", response=response)
 
 
-def test_an_azure_retry_after_reaches_the_caller() -> None:
+@pytest.mark.parametrize(
+    ("said", "wait_s"),
+    [
+        ("12", 12.0),
+        ("Sun, 01 Mar 2020 12:00:00 GMT", 0.0),
+        ("Fri, 01 Mar 2199 12:00:00 GMT", 3600.0),
+        ("in a while", None),
+    ],
+)
+def test_an_azure_retry_after_reaches_the_caller(said: str, wait_s: float | None) -> None:
     from azure.core.exceptions import HttpResponseError
 
-    response: Any = _Answer(503, {"Retry-After": "12"})
+    response: Any = _Answer(503, {"Retry-After": said})
 
     with pytest.raises(ThrottledError) as raised, azure_errors("a call", LedgerUnavailableError):
         raise HttpResponseError(message="scripted", response=response)
 
-    assert raised.value.retry_after_s == 12.0
+    assert raised.value.retry_after_s == wait_s
 
 
 def test_a_request_that_azure_calls_wrong_is_our_bug() -> None:

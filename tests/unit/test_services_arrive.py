@@ -266,6 +266,17 @@ def test_throttled_work_goes_back_with_the_delay_that_was_asked_for(call: str) -
     assert len(world.databricks_runs()) == 1
 
 
+def test_work_is_put_back_for_an_hour_at_most() -> None:
+    """Whoever asks for more is mistaken; and no answer, however absurd, is beyond what a queue can wait."""
+    world = World(faults=_Throttled("workspace.submit", 1, ThrottledError("starting", 1e300)))
+
+    world.deliver(make_blob())
+
+    visible_at = world.queue.next_visible_at()
+    assert visible_at is not None
+    assert timedelta(hours=1) <= visible_at - world.clock.now() < timedelta(hours=1, seconds=2)
+
+
 def test_a_storm_of_refusals_drains() -> None:
     """R23: nine calls in ten are refused; every run starts exactly once all the same."""
     world = World(faults=_Throttled("workspace.submit", 90, WorkspaceUnavailableError("starting", "503")))

@@ -80,7 +80,7 @@ def _refusal(action: FaultAction, status: int) -> web.Response:
         codes = {429: "REQUEST_LIMIT_EXCEEDED", 503: "TEMPORARILY_UNAVAILABLE"}
         refusal = error_response(codes.get(status, "INTERNAL_ERROR"), "scripted fault", status)
     if action.retry_after is not None:
-        refusal.headers["Retry-After"] = str(action.retry_after)
+        refusal.headers["Retry-After"] = action.retry_after
     return refusal
 
 

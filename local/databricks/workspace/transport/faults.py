@@ -21,7 +21,9 @@ class FaultAction:
     status: int | None = None
     """Answer this status instead of executing the request."""
 
-    retry_after: int | None = None
+    retry_after: str | None = None
+    """The header's text: seconds, or a date."""
+
     body: JsonObject | None = None
     drop_response: bool = False
     """Execute the request, then close the connection without an answer."""
@@ -101,11 +103,17 @@ def _parse_action(action: JsonObject) -> FaultAction:
     return FaultAction(
         delay_s=_number(action.get("delay_s", 0), "delay_s"),
         status=None if action.get("status") is None else int(_number(action["status"], "status")),
-        retry_after=None if action.get("retry_after") is None else int(_number(action["retry_after"], "retry_after")),
+        retry_after=_retry_after(action.get("retry_after")),
         body=action.get("body"),
         drop_response=bool(action.get("drop_response", False)),
         kill_run_after_s=None if kill_after is None else _number(kill_after, "kill_run_after_s"),
     )
+
+
+def _retry_after(value: Any) -> str | None:  # Any: JSON at the border
+    if value is None or isinstance(value, str):
+        return value
+    return str(int(_number(value, "retry_after")))
 
 
 def _number(value: Any, key: str) -> float:  # Any: JSON at the border
