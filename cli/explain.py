@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from cli.configuration import read_pipelines
+from cli.configuration import chosen_file, read_pipelines
 from cli.failures import CommandError
 from functions.core.batching import close_batch
 from functions.core.blob_events import parse_blob_event
@@ -41,7 +41,7 @@ def explain_event(
     source: Path, config: Path | None, *, environment: str, model_version: str | None, as_json: bool
 ) -> None:
     """Print the decision about the event in a file, and the run that would follow."""
-    pipelines = read_pipelines(config)
+    pipelines = read_pipelines(chosen_file(config))
     now = datetime.now(UTC)
     event = _read_event(_read(source), pipelines, now)
     situation = Situation(

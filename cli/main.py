@@ -160,7 +160,10 @@ def explain(
         ),
     ],
     *,
-    config: Annotated[Path | None, typer.Option(help="Another pipelines.toml.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="Another pipelines.toml; without it TIDEGATE_PIPELINES_FILE counts, as for the app."),
+    ] = None,
     environment: Annotated[str, typer.Option(help="The environment that would decide.")] = "local",
     model_version: Annotated[
         str | None, typer.Option(help="The champion's version; with it the token is exactly the one to be sent.")
@@ -366,7 +369,10 @@ def ledger_migrate(*, as_json: AsJson = False) -> None:
 @app.command(rich_help_panel=_SHIP)
 @plain_errors
 def check(
-    config: Annotated[Path | None, typer.Argument(help="Another pipelines.toml.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Argument(help="Another pipelines.toml; without it TIDEGATE_PIPELINES_FILE counts, as for the app."),
+    ] = None,
 ) -> None:
     """Check pipelines.toml: every mistake at once, with place, value and what was expected."""
     from cli.configuration import check_configuration

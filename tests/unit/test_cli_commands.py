@@ -36,14 +36,18 @@ _EVENT = {
 }
 
 
+def _environ(state_dir: Path | None = None, **settings: str) -> dict[str, str]:
+    local = {"TIDEGATE_LOCAL_DIR": str(state_dir or "/nonexistent"), "NO_COLOR": "1", "COLUMNS": "200"}
+    return {**os.environ, **local, **settings}
+
+
 def _tidegate(
-    *arguments: str, state_dir: Path | None = None, standard_input: str = ""
+    *arguments: str, state_dir: Path | None = None, standard_input: str = "", **settings: str
 ) -> "subprocess.CompletedProcess[str]":
-    environ = {**os.environ, "TIDEGATE_LOCAL_DIR": str(state_dir or "/nonexistent"), "NO_COLOR": "1", "COLUMNS": "200"}
     return subprocess.run(
         [sys.executable, "-m", "cli.main", *arguments],
         cwd=REPOSITORY,
-        env=environ,
+        env=_environ(state_dir, **settings),
         input=standard_input,
         capture_output=True,
         text=True,
@@ -249,6 +253,44 @@ def test_check_accepts_the_repositorys_own_configuration() -> None:
 
     assert done.returncode == 0, done.stderr
     assert "flight_delay_scoring: scoring, job scoring" in done.stdout
+
+
+def _pipelines_file(folder: Path, name: str) -> Path:
+    path = folder / f"{name}.toml"
+    path.write_text((REPOSITORY / "pipelines.toml").read_text().replace("flight_delay_scoring", name))
+    return path
+
+
+def test_check_follows_the_setting_as_the_app_does_and_says_which_file_it_read(tmp_path: Path) -> None:
+    chosen = _pipelines_file(tmp_path, "scoring_elsewhere")
+
+    done = _tidegate("check", TIDEGATE_PIPELINES_FILE=str(chosen))
+    within_the_app = _tidegate("check", TIDEGATE_PIPELINES_FILE="none.toml")
+
+    assert done.returncode == 0, done.stderr
+    assert "scoring_elsewhere: scoring, job scoring" in done.stdout
+    assert str(chosen) in done.stdout
+    assert str(REPOSITORY / "none.toml") in within_the_app.stderr
+
+
+def test_a_file_on_the_command_line_wins_over_the_setting(tmp_path: Path) -> None:
+    named, other = _pipelines_file(tmp_path, "scoring_named"), tmp_path / "none.toml"
+
+    checked = _tidegate("check", str(named), TIDEGATE_PIPELINES_FILE=str(other))
+    explained = _tidegate(
+        "explain", str(_event_file(tmp_path)), "--config", str(named), TIDEGATE_PIPELINES_FILE=str(other)
+    )
+
+    assert "scoring_named: scoring" in checked.stdout
+    assert "pipeline: scoring_named" in explained.stdout
+
+
+def test_explain_decides_with_the_file_of_the_setting(tmp_path: Path) -> None:
+    chosen = _pipelines_file(tmp_path, "scoring_elsewhere")
+
+    done = _tidegate("explain", str(_event_file(tmp_path)), TIDEGATE_PIPELINES_FILE=str(chosen))
+
+    assert "pipeline: scoring_elsewhere" in done.stdout
 
 
 @pytest.mark.parametrize(("port_base", "told"), [("80", "80"), ("65530", "65536")])
