@@ -1,11 +1,19 @@
 """Ends a command that cannot do what was asked with one sentence on standard error."""
 
+import errno
 import functools
+import os
+import sys
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
 
 import typer
 
-__all__ = ["CommandError", "plain_errors"]
+__all__ = ["CommandError", "Commands", "plain_errors"]
+
+# What is wrong is where the output goes; not EPIPE, with which typer ends in silence: who reads has seen enough.
+_CANNOT_WRITE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 class CommandError(Exception):
@@ -18,6 +26,31 @@ class CommandError(Exception):
 
     def __str__(self) -> str:
         return self.message
+
+
+class Commands(typer.Typer):
+    """Commands that also tell in a sentence that their output cannot be written, wherever it is: help is no command."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # as typer has it
+        """Run the command line, and end the process."""
+        try:
+            return super().__call__(*args, **kwargs)
+        except OSError as error:
+            if error.errno not in _CANNOT_WRITE:
+                raise
+            with suppress(OSError):  # if standard error cannot be written either, the exit code alone tells
+                _say(f"cannot write {error.filename or 'the output'}: {error.strerror}")
+            _forget_output()
+            sys.exit(1)
+
+
+def _forget_output() -> None:
+    """Leave nothing for Python to flush as it ends, which would fail again, with words and an exit code of its own."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed before we began
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def plain_errors[**P, R](command: Callable[P, R]) -> Callable[P, R]:

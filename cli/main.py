@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from cli.failures import plain_errors
+from cli.failures import Commands, plain_errors
 
 __all__ = ["app"]
 
-app = typer.Typer(
+app = Commands(
     name="tidegate",
     help="Event-driven training and batch scoring on Azure Databricks, started exactly once.",
     no_args_is_help=True,

@@ -293,6 +293,48 @@ def test_explain_decides_with_the_file_of_the_setting(tmp_path: Path) -> None:
     assert "pipeline: scoring_elsewhere" in done.stdout
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, which Linux has")
+@pytest.mark.parametrize("arguments", [["check"], ["--help"], ["explain", "-h"]])
+@pytest.mark.parametrize("is_error_full", [False, True])
+def test_output_that_cannot_be_written_is_one_line_and_a_failure(arguments: list[str], *, is_error_full: bool) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "cli.main", *arguments],
+            cwd=REPOSITORY,
+            env=_environ(),
+            stdout=full,
+            stderr=full if is_error_full else subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    assert done.returncode == 1
+    assert done.stderr == (None if is_error_full else "Error: cannot write the output: No space left on device\n")
+
+
+@pytest.mark.parametrize("arguments", [["check"], ["--help"]])
+def test_a_pipe_that_nobody_reads_any_more_ends_a_command_in_silence(arguments: list[str]) -> None:
+    """As with `| head -1`, which has seen enough."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "cli.main", *arguments],
+            cwd=REPOSITORY,
+            env=_environ(),
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    finally:
+        os.close(writer)
+
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 @pytest.mark.parametrize(("port_base", "told"), [("80", "80"), ("65530", "65536")])
 def test_a_port_base_that_cannot_be_is_refused(tmp_path: Path, port_base: str, told: str) -> None:
     done = _tidegate("up", "--port-base", port_base, state_dir=tmp_path)
