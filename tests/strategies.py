@@ -35,6 +35,7 @@ from functions.core.model import (
     StageOutcome,
 )
 from functions.core.parameters import STAGES_OF_KIND, defaults_of
+from functions.core.setback import Setback
 from functions.core.stalled import StalledEvent
 from functions.core.tokens import arrival_id_of, run_id_of
 from functions.core.work import WorkItem, WorkKind
@@ -267,6 +268,11 @@ def arrivals(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Arrival:
     )
 
 
+setbacks = st.builds(
+    Setback, kind=names, error=texts, at=instants, tries=st.integers(1, 600), wait_s=st.integers(0, 3601)
+)
+
+
 @st.composite
 def runs(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Run:
     """Return runs whose fields are right one by one, in any state."""
@@ -312,6 +318,7 @@ def runs(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Run:
         published_at=draw(maybe_instants),
         stall=draw(st.none() | stalled_events),
         stall_published_at=draw(maybe_instants),
+        setback=draw(st.none() | setbacks),
         submitted_at=draw(maybe_instants),
         finished_at=draw(maybe_instants),
         attempts=tuple(draw(st.lists(attempts_over, max_size=2))),

@@ -26,6 +26,7 @@ from functions.core.model import (
     Stage,
     require_utc,
 )
+from functions.core.setback import Setback
 from functions.core.stalled import StalledEvent
 
 __all__ = [
@@ -296,6 +297,7 @@ class Run:
     cancel_wanted_at: datetime | None = None  # when a person first asked for the current attempt's end
     # Of an attempt that repairs its predecessor's Databricks run: the latest repair when that was decided, 0 for none.
     repair_after: int | None = None
+    setback: Setback | None = None  # why the current attempt, which is to be sent, was put back lately: a hint
     submitted_at: datetime | None = None
     finished_at: datetime | None = None
     attempts: tuple[Attempt, ...] = ()

@@ -155,6 +155,7 @@ def run_to_row(run: Run) -> Row:
             "stall_published_at": _iso(run.stall_published_at),
             "cancel_wanted_at": _iso(run.cancel_wanted_at),
             "repair_after": None if run.repair_after is None else str(run.repair_after),
+            "setback": None if run.setback is None else run.setback.to_text(),
             "submitted_at": _iso(run.submitted_at),
             "finished_at": _iso(run.finished_at),
             "attempts": attempts_to_text(run.attempts),
@@ -218,6 +219,7 @@ def run_from_row(row: Mapping[str, object]) -> Run:
             stall_published_at=fields.optional_instant("stall_published_at"),
             cancel_wanted_at=fields.optional_instant("cancel_wanted_at"),
             repair_after=None if fields.reader("repair_after").is_absent else fields.large_integer("repair_after"),
+            setback=fields.setback(),
             submitted_at=fields.optional_instant("submitted_at"),
             finished_at=fields.optional_instant("finished_at"),
             attempts=fields.attempts("attempts"),
@@ -226,8 +228,16 @@ def run_from_row(row: Mapping[str, object]) -> Run:
     )
 
 
-def run_to_public_json(run: Run, *, waits: str | None = None) -> dict[str, object]:
-    """Return what `tidegate runs --json` and the status URL show of a run; `waits`: why its pipeline starts nothing."""
+def run_to_public_json(
+    run: Run, *, waits: str | None = None, setback: Mapping[str, object] | None = None
+) -> dict[str, object]:
+    """Return what `tidegate runs --json` and the status URL show of a run.
+
+    Args:
+        run: The run.
+        waits: Why its pipeline starts nothing.
+        setback: Why it could not be sent yet, as people are shown that.
+    """
     return {
         "id": run.id,
         "pipeline": run.pipeline,
@@ -236,6 +246,7 @@ def run_to_public_json(run: Run, *, waits: str | None = None) -> dict[str, objec
         "outcome": None if run.outcome is None else run.outcome.value,
         "reason": run.reason,
         "waits": waits,
+        "setback": setback,
         "attempt": run.attempt,
         "token": run.token,
         "databricks_run_id": run.databricks_run_id,
@@ -272,10 +283,11 @@ def model_version_of(run: Run) -> str | None:
     return run.model_version or (None if made is None else made.version)
 
 
-def run_to_summary_json(run: Run) -> dict[str, object]:
+def run_to_summary_json(run: Run, *, setback: Mapping[str, object] | None = None) -> dict[str, object]:
     """Return what people are shown of a run beside one of its arrivals."""
-    document = run_to_public_json(run, waits=None)
-    return {key: document[key] for key in ("id", "state", "outcome", "reason", "attempt", "run_page_url", "attempts")}
+    document = run_to_public_json(run, setback=setback)
+    shown = ("id", "state", "outcome", "reason", "setback", "attempt", "run_page_url", "attempts")
+    return {key: document[key] for key in shown}
 
 
 def arrival_to_public_json(arrival: Arrival, *, waits: str | None = None) -> dict[str, object]:

@@ -11,6 +11,7 @@ from functions.core.manifest import ManifestPointer
 from functions.core.model import DatabricksRunId, IdempotencyToken, Outcome
 from functions.core.reading import Reader, to_iso
 from functions.core.rows import unpack_row
+from functions.core.setback import Setback
 from functions.core.stalled import StalledEvent
 
 __all__ = ["READABLE_VERSIONS", "SCHEMA_VERSION", "RowFields", "attempts_to_text", "history_to_text", "to_text"]
@@ -128,6 +129,11 @@ class RowFields:
         """Return the stalled event in the outbox, or None."""
         text = self.optional_text("stall")
         return None if text is None else StalledEvent.from_json(text)
+
+    def setback(self) -> Setback | None:
+        """Return why the run was put back lately, or None."""
+        text = self.optional_text("setback")
+        return None if text is None else Setback.from_text(text)
 
     def history(self, name: str) -> tuple[Change, ...]:
         """Return an entry's history."""

@@ -304,7 +304,8 @@ def _become(run: Run, state: RunState, at: datetime, *, note: str, **changes: ob
         raise _refused(RunRule.FOLLOW_THE_TABLE, run, state.value)
     at = max(at, run.updated_at)  # a clock that jumps back does not reorder the history
     history = (*run.history, Change(state=state.value, at=at, note=note))[-CHANGES_KEPT:]
-    return replace(run, state=state, updated_at=at, history=history, **changes)  # type: ignore[arg-type] # fields of Run, by name
+    # Whatever put it back before is over with the step.
+    return replace(run, state=state, updated_at=at, history=history, setback=None, **changes)  # type: ignore[arg-type] # fields of Run, by name
 
 
 def _refused(rule: RunRule, run: Run, wanted: str) -> IllegalTransitionError:

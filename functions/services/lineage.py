@@ -52,8 +52,8 @@ def show_lineage(plane: ControlPlane, place: tuple[str, str, str]) -> dict[str, 
     arrivals.sort(key=lambda arrival: arrival.recorded_at)
     return {
         "arrivals": [arrival_to_public_json(arrival, waits=waiting.of_arrival(arrival)) for arrival in arrivals],
-        "runs": [_shown(plane, run, waits=waiting.of_run(run)) for run in used_by],
-        "made_by": [_shown(plane, run, waits=waiting.of_run(run)) for run in made_by],
+        "runs": [_shown(plane, run, waiting) for run in used_by],
+        "made_by": [_shown(plane, run, waiting) for run in made_by],
     }
 
 
@@ -100,11 +100,11 @@ def _inputs(plane: ControlPlane, run: Run) -> Sequence[ManifestFile]:
         return ()
 
 
-def _shown(plane: ControlPlane, run: Run, *, waits: str | None) -> dict[str, object]:
+def _shown(plane: ControlPlane, run: Run, waiting: Waiting) -> dict[str, object]:
     model = None if run.completion is None else run.completion.model
     outputs = None if run.completion is None else run.completion.outputs
     return {
-        **run_to_public_json(run, waits=waits),
+        **run_to_public_json(run, waits=waiting.of_run(run), setback=waiting.setback_of(run)),
         "model": run.model_name,
         "mlflow_run_id": None if model is None else model.mlflow_run_id,
         "rows_scored": None if outputs is None else outputs.rows_scored,

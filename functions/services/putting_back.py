@@ -11,6 +11,7 @@ from functions.core.turnstile import LONGEST_PATIENCE
 from functions.core.work import WorkItem, WorkKind
 from functions.ports import Entry
 from functions.services.plane import ControlPlane, Done, Progress, Wait
+from functions.services.setbacks import forget_setback, note_setback
 from functions.services.submission import advance_run
 from functions.services.waking import wake_dispatcher
 
@@ -59,13 +60,18 @@ def advance_or_put_back(plane: ControlPlane, entry: Entry[Run], *, tries: int = 
         progress = advance_run(plane, entry)
     except TransientError as error:
         most = _TRIES_WHILE_THROTTLED if isinstance(error, ThrottledError) else _TRIES
-        put_back(plane, item, after_s=back_off_s(tries, error.retry_after_s) + _spread_s(run.id), tries=most)
+        after_s = back_off_s(tries, error.retry_after_s) + _spread_s(run.id)
+        put_back(plane, item, after_s=after_s, tries=most)
+        note_setback(plane, run, error, tries=tries + 1, wait_s=after_s)
         return Done(what=f"put back: {error}")
     except MENDED_BY_A_PERSON as error:
-        put_back(plane, item, after_s=UNTIL_MENDED_S + _spread_s(run.id))
+        after_s = UNTIL_MENDED_S + _spread_s(run.id)
+        put_back(plane, item, after_s=after_s)
+        note_setback(plane, run, error, tries=tries + 1, wait_s=after_s)
         return Done(what=f"put back: {error}")
     if isinstance(progress, Wait):
         put_back(plane, item, after_s=progress.seconds)
+        forget_setback(plane, entry)
         return Done(what=f"waits: {progress.why}")
     return progress
 

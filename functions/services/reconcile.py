@@ -6,9 +6,10 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from functions.core.errors import MlopsError, ThrottledError
+from functions.core.errors import MlopsError, ThrottledError, TransientError
 from functions.core.ledger import Run
 from functions.core.model import DatabricksRunId, PipelineKey, RunState
+from functions.core.setback import REGULAR_WAIT_S
 from functions.core.tokens import pipeline_of_run
 from functions.ports import Entry, OpenRun
 from functions.services.backfill_steps import go_on_with_backfills
@@ -16,6 +17,7 @@ from functions.services.closing import close_pipeline_batch
 from functions.services.left_behind import find_left_behind, forget_what_went_on, remember_pipelines
 from functions.services.plane import SLOWEST_WRITER, ControlPlane, Wait
 from functions.services.schedule import catch_up
+from functions.services.setbacks import forget_setback, note_setback
 from functions.services.stalling import announce_if_stalled, stalled_after_minutes
 from functions.services.submission import advance_run
 from functions.services.turnstile import reclaim_seats
@@ -177,13 +179,22 @@ def _look_at(plane: ControlPlane, open_run: OpenRun) -> str:
     ) as span:
         try:
             progress = advance_run(plane, entry)
-        except MlopsError:
+        except MlopsError as error:
+            note_setback(plane, run, error, tries=1, wait_s=_until_next_try_s(error))
             # What keeps it from going on, such as a missing role or job, may do so for longer than the SLA.
             announce_if_stalled(plane, run)
             raise
+        if isinstance(progress, Wait):
+            forget_setback(plane, entry)
         is_stalled = isinstance(progress, Wait) and announce_if_stalled(plane, run)
         span.set(outcome=progress.why if isinstance(progress, Wait) else progress.what, is_stalled=int(is_stalled))
     return "waits" if isinstance(progress, Wait) else "advanced"
+
+
+def _until_next_try_s(error: MlopsError) -> float:
+    """Return after how long the next pass tries a run again: it is as patient as was asked for."""
+    asked_s = error.retry_after_s if isinstance(error, TransientError) else None
+    return max(asked_s or 0.0, REGULAR_WAIT_S)
 
 
 def _may_be_stalled(plane: ControlPlane, open_run: OpenRun) -> bool:

@@ -28,6 +28,12 @@ class Waiting:
         has_seat = reason is not None and look_at_turnstile(self.plane).seat_of(run.id, run.attempt) is not None
         return None if reason is None or has_seat else reason.value
 
+    def setback_of(self, run: Run) -> dict[str, object] | None:
+        """Return why a run that is to be sent was put back, and when it is tried again at the latest."""
+        if run.setback is None or run.state not in _BEFORE_DATABRICKS:
+            return None
+        return run.setback.to_public_json(self.plane.clock.now())
+
     def of_arrival(self, arrival: Arrival) -> str | None:
         """Return why nothing of its pipeline starts, for an arrival that is held."""
         if arrival.state is not ArrivalState.HELD or arrival.pipeline is None:

@@ -75,7 +75,8 @@ def _list_runs(req: func.HttpRequest) -> func.HttpResponse:
         now = plane.clock.now()
         found = list_runs(plane.ledger, plane.pipelines, wanted, pipeline=pipeline, since=since, limit=limit, now=now)
     waiting = Waiting(plane)
-    return as_json(200, {"runs": [run_to_public_json(run, waits=waiting.of_run(run)) for run in found]})
+    shown = [run_to_public_json(run, waits=waiting.of_run(run), setback=waiting.setback_of(run)) for run in found]
+    return as_json(200, {"runs": shown})
 
 
 def _show_run(req: func.HttpRequest) -> func.HttpResponse:
@@ -85,7 +86,8 @@ def _show_run(req: func.HttpRequest) -> func.HttpResponse:
 
     plane, _ = admit(req, Role.READER)
     run = show_run(plane, run_id_in(req))
-    return as_json(200, run_to_public_json(run, waits=Waiting(plane).of_run(run)))
+    waiting = Waiting(plane)
+    return as_json(200, run_to_public_json(run, waits=waiting.of_run(run), setback=waiting.setback_of(run)))
 
 
 def _list_arrivals(req: func.HttpRequest) -> func.HttpResponse:
@@ -135,8 +137,9 @@ def _show_arrival(req: func.HttpRequest) -> func.HttpResponse:
     found = find_arrival(plane.ledger, plane.pipelines, ArrivalId(arrival_id), at=at, now=plane.clock.now())
     arrival = found.value
     run = None if arrival.run_id is None else plane.ledger.get_run(arrival.run_id)
-    document: dict[str, object] = arrival_to_public_json(arrival, waits=Waiting(plane).of_arrival(arrival))
-    document["run"] = None if run is None else run_to_summary_json(run.value)
+    waiting = Waiting(plane)
+    document: dict[str, object] = arrival_to_public_json(arrival, waits=waiting.of_arrival(arrival))
+    document["run"] = None if run is None else run_to_summary_json(run.value, setback=waiting.setback_of(run.value))
     document |= explain_arrival(arrival, plane.pipelines, environment=plane.environment, account=plane.account)
     return as_json(200, document)
 

@@ -290,6 +290,16 @@ def test_an_arrivals_story_is_told_with_its_run_and_what_would_be_decided_now(pl
     assert text.stdout.endswith("routes_tried:\n  - route new, matches yes, why it does\n")
 
 
+def test_a_run_that_was_put_back_tells_why_and_when_it_is_tried_next(plane: Plane) -> None:
+    setback = {"last_error": "starting: throttled for 42 s", "tries": 3, "next_try_by": "2026-03-01T12:00:42.000000Z"}
+    plane.tell(f"GET /api/runs/{RUN}", (200, {**LISTED_RUN, "setback": setback}))
+
+    text = tidegate(plane, "explain", RUN)
+
+    told = ["  setback:", *(f"    {name}: {value}" for name, value in setback.items())]
+    assert "\n".join(told) in text.stdout
+
+
 def test_a_runs_story_is_told(plane: Plane) -> None:
     plane.tell(f"GET /api/runs/{RUN}", (200, LISTED_RUN))
 

@@ -1,5 +1,7 @@
 """Tests how arrivals and runs are written as rows, and what people are shown of them."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +30,7 @@ from functions.core.run_transitions import (
     end_run,
     mark_published,
 )
+from functions.core.setback import Setback
 from tests.strategies import arrivals, runs, texts
 from tests.support.ledger_entries import (
     BASE,
@@ -119,6 +122,17 @@ def test_wrong_arrival_row_is_refused(changes: dict[str, object]) -> None:
 def test_wrong_run_row_is_refused(changes: dict[str, object]) -> None:
     with pytest.raises(InvalidDocumentError):
         run_from_row(run_to_row(make_run()) | changes)
+
+
+def test_a_hint_that_cannot_be_read_costs_no_run() -> None:
+    """A release before writes a run's row without its setback, a later one may write it in another form."""
+    run = replace(make_run(), setback=Setback(kind="ThrottledError", error="slow", at=LATER, tries=3, wait_s=8))
+    row = run_to_row(run)
+
+    assert run_from_row(row) == run
+    assert run_from_row({name: value for name, value in row.items() if name != "setback"}).setback is None
+    for text in ("{}", "[", "3", '{"kind":"x","error":"y","at":"z","tries":0,"wait_s":1e400}'):
+        assert run_from_row(row | {"setback": text}).setback is None
 
 
 def test_people_see_a_run_with_these_keys() -> None:

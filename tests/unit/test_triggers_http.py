@@ -10,6 +10,7 @@ import azure.functions as func
 import pytest
 
 from functions.core.access import Actor
+from functions.core.errors import AccessRefusedError
 from functions.core.ledger import Run
 from functions.core.model import RunId
 from functions.core.signal_records import SignalRecord
@@ -19,6 +20,7 @@ from functions.services.reconcile import reconcile
 from functions.services.requests import request_run
 from functions.triggers import acting, answers, http, reading, replays
 from tests.support.control_plane import ACCOUNT, SCORING, TRAINING, World, make_blob
+from tests.support.in_memory import Faults
 from tests.support.records import make_signal
 
 BODY = {"pipeline": SCORING, "files": [f"https://{ACCOUNT}.blob.core.windows.net/input/{make_blob().path}"]}
@@ -282,6 +284,45 @@ def test_what_runs_wrote_is_listed_on_demand_only(world: World) -> None:
 
     assert listed() == ["input"]
     assert listed(outputs="1") == ["input", "scores", "scores"]
+
+
+def test_a_run_that_databricks_refuses_says_why_and_when_it_is_tried_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every place where a run is shown; and no more once it was sent."""
+    world = World(faults=OneRefusal())
+    monkeypatch.setattr(answers, "control_plane", lambda: world.plane)
+    world.deliver(make_blob())
+    arrival = world.arrival(make_blob())
+    expected = {
+        "last_error": "starting job 'scoring': no CAN_MANAGE_RUN",
+        "last_tried_at": "2026-03-01T12:00:00.000000Z",
+        "tries": 1,
+    }
+
+    def setbacks() -> list[dict[str, object] | None]:
+        run = ask("show_run", route={"id": str(arrival.run_id)})[1]
+        (listed,) = cast("list[dict[str, object]]", ask("list_runs")[1]["runs"])
+        beside = cast("dict[str, object]", ask("show_arrival", route={"id": arrival.id})[1]["run"])
+        (read_by,) = cast("list[dict[str, object]]", ask("show_lineage", query={"blob": make_blob().url})[1]["runs"])
+        return [cast("dict[str, object] | None", item["setback"]) for item in (run, listed, beside, read_by)]
+
+    for setback in setbacks():
+        assert setback is not None
+        assert {key: setback[key] for key in expected} == expected
+        assert "2026-03-01T12:01:00" <= str(setback["next_try_by"]) < "2026-03-01T12:01:02"
+    world.clock.advance(timedelta(seconds=62))
+    world.work()
+    assert setbacks() == [None] * 4
+
+
+class OneRefusal(Faults):
+    """Has the first submission refused for want of a role."""
+
+    is_over = False
+
+    def before(self, call: str) -> None:
+        if call == "workspace.submit" and not self.is_over:
+            self.is_over = True
+            raise AccessRefusedError("starting job 'scoring'", "no CAN_MANAGE_RUN")
 
 
 def test_what_waits_says_so_if_its_whole_pipeline_does(world: World) -> None:
