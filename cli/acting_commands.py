@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -42,7 +43,13 @@ def replay(target: str, *, at: str | None, key: str | None, as_json: bool) -> No
         body["at"] = to_iso(moment_of("--at", at))
     if key is not None and not _KEY.fullmatch(key):
         raise CommandError(f"--key: got {key[:80]!r}, expected 1 to 128 letters, digits, '_', '.', ':' or '-'")
-    _tell(open_api().post("replays", body, idempotency_key=key), as_json=as_json)
+    try:
+        answer = open_api().post("replays", body, idempotency_key=key)
+    except CommandError as refusal:
+        if refusal.document is not None and "did" in refusal.document:  # some messages of a dead letter were taken
+            _tell(refusal.document, as_json=as_json)
+        raise
+    _tell(answer, as_json=as_json)
 
 
 def list_dead_letters(*, prefix: str, limit: int, as_json: bool) -> None:
@@ -70,7 +77,7 @@ def _dead_letter_name(text: str) -> str:
     return name if found and text.startswith(("http://127.0.0.1", "http://localhost")) else text
 
 
-def _tell(answer: dict[str, Any], *, as_json: bool) -> None:
+def _tell(answer: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(answer, indent=2))
         return

@@ -109,6 +109,7 @@ def _secret(name: str) -> str:
 
 
 def _refusal(method: str, path: str, error: urllib.error.HTTPError) -> CommandError:
+    document: object = None
     try:
         document = json.load(error)
         said = str(document.get("error") or document) if isinstance(document, dict) else str(document)
@@ -118,5 +119,7 @@ def _refusal(method: str, path: str, error: urllib.error.HTTPError) -> CommandEr
             said += "; expected in TIDEGATE_API_KEY a key of the function that is called"
     is_ours = _BAD_REQUEST <= error.code < _SERVER_ERROR and error.code != _TOO_MANY
     return CommandError(
-        f"{method} /api/{path.partition('?')[0]}: {error.code}, {said}", REFUSED if is_ours else NOT_NOW
+        f"{method} /api/{path.partition('?')[0]}: {error.code}, {said}",
+        REFUSED if is_ours else NOT_NOW,
+        document if isinstance(document, dict) else None,
     )

@@ -4,7 +4,7 @@ import errno
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -19,10 +19,11 @@ _CANNOT_WRITE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno
 class CommandError(Exception):
     """What was asked cannot be done; the text says why and what to do."""
 
-    def __init__(self, message: str, exit_code: int = 1) -> None:
-        super().__init__(message, exit_code)
+    def __init__(self, message: str, exit_code: int = 1, document: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message, exit_code, document)
         self.message = message
         self.exit_code = exit_code
+        self.document = document  # the control plane's whole answer, if it refused in words
 
     def __str__(self) -> str:
         return self.message

@@ -6,7 +6,7 @@
     │       InvalidSettingsError · IllegalPlanError · IllegalTransitionError · ParametersTooLargeError ·
     │       UnknownPipelineError · UnknownRunError · UnknownJobError · AmbiguousJobError · DriftedJobError ·
     │       RunRejectedError · AccessRefusedError · NotFoundError · ContinuationLostError · NotSignedInError ·
-    │       RoleMissingError
+    │       RoleMissingError · DeadLetterRefusedError
     └── TransientError     retrying may help: let the host redeliver, or put the work back with delay
         └── LedgerUnavailableError · LedgerConflictError · StorageUnavailableError · QueueUnavailableError ·
             RunSubmissionError · WorkspaceUnavailableError · ThrottledError · PublicationError
@@ -23,6 +23,7 @@ __all__ = [
     "AccessRefusedError",
     "AmbiguousJobError",
     "ContinuationLostError",
+    "DeadLetterRefusedError",
     "DriftedJobError",
     "IllegalPlanError",
     "IllegalTransitionError",
@@ -289,6 +290,26 @@ class ContinuationLostError(PermanentError):
 
     def __str__(self) -> str:
         return f"the listing of {self.place} cannot go on where it stopped; begin it again"
+
+
+class DeadLetterRefusedError(PermanentError):
+    """Messages of a dead letter were refused again; the others were taken."""
+
+    def __init__(self, name: str, did: Sequence[str], did_not: Sequence[str]) -> None:
+        super().__init__(name, tuple(did), tuple(did_not))
+        self.name = name
+        self.did = tuple(did)
+        self.did_not = tuple(did_not)
+
+    def __str__(self) -> str:
+        refused, total = len(self.did_not), len(self.did) + len(self.did_not)
+        many = "its message was" if total == 1 else f"{refused} of its {total} messages were"
+        shown, others = "; ".join(self.did_not[:3]), refused - 3
+        more = f"; and {others} more" if others > 0 else ""
+        return (
+            f"dead letter {self.name!r}: {many} refused again: {shown}{more}; what cannot be read stays so, have its "
+            "sender send it anew; else mend what refused it and replay the letter again, which does nothing twice"
+        )
 
 
 class LedgerUnavailableError(_SubjectError, TransientError):

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functions.core.access import Actor
 from functions.core.dead_letters import GivenUp, MessageKind, read_dead_letter
 from functions.core.errors import (
+    DeadLetterRefusedError,
     InvalidDocumentError,
     InvalidRequestError,
     NotFoundError,
@@ -49,6 +50,7 @@ def replay(plane: ControlPlane, body: bytes, *, idempotency_key: str | None, act
         NotFoundError: There is no such arrival or dead letter.
         UnknownRunError: There is no such run.
         IllegalTransitionError: Replaying it could do its work twice; the message says what to do instead.
+        DeadLetterRefusedError: Not every message of the dead letter was taken; the error has what was and what not.
     """
     target = parse_replay_request(parse_body(body), idempotency_key=idempotency_key, account=plane.account)
     wanted = Replay(
@@ -68,7 +70,8 @@ def replay(plane: ControlPlane, body: bytes, *, idempotency_key: str | None, act
         acted = _act(plane, target, first)
         span.set(outcome="; ".join((*acted.did, *acted.did_not))[:500])
     if target.kind is ReplayKind.DEAD_LETTER and acted.did_not:
-        return first, acted  # it is not done: whoever mends what refused a message asks again, in the same words
+        # It is not done: whoever mends what refused a message asks again, in the same words.
+        raise DeadLetterRefusedError(target.name, acted.did, acted.did_not)
     finished = replace(first, done_at=plane.clock.now(), did=acted.did, did_not=acted.did_not)
     plane.operations.finish_replay(finished)
     return finished, acted
@@ -127,10 +130,11 @@ def _replay_dead_letter(plane: ControlPlane, name: str) -> Acted:
     except InvalidDocumentError as error:
         raise InvalidRequestError([Problem("dead_letter", repr(name[:200]), f"a dead letter, but {error}")]) from error
     for given_up in letters:
+        label = given_up.label or "a message without an id"
         try:
-            did.append(f"{given_up.label}: {_hand_over(plane, given_up)}")
+            did.append(f"{label}: {_hand_over(plane, given_up)}")
         except PermanentError as error:
-            did_not.append(f"{given_up.label}: {error}")
+            did_not.append(f"{label}: {error}")
     return Acted(did=tuple(did), did_not=tuple(did_not))
 
 

@@ -10,6 +10,7 @@ import azure.functions as func
 
 from functions.core.access import PRINCIPAL_HEADER, Actor, Role, actor_of
 from functions.core.errors import (
+    DeadLetterRefusedError,
     IllegalTransitionError,
     InvalidRequestError,
     InvalidSettingsError,
@@ -42,6 +43,7 @@ _STATUSES: tuple[tuple[type[MlopsError], int], ...] = (
     (UnknownPipelineError, 404),
     (NotFoundError, 404),
     (IllegalTransitionError, 409),
+    (DeadLetterRefusedError, 409),
     (InvalidSettingsError, 503),
     (TransientError, 503),
     (MlopsError, 502),
@@ -72,6 +74,8 @@ def answer(make: Callable[[], func.HttpResponse]) -> func.HttpResponse:
             document["errors"] = [
                 {"field": item.place, "got": item.got, "expected": item.expected} for item in error.problems
             ]
+        if isinstance(error, DeadLetterRefusedError):
+            document |= {"did": list(error.did), "did_not": list(error.did_not)}
         after_s = error.retry_after_s or 5 if isinstance(error, TransientError) else None
         return as_json(status, document, headers=None if after_s is None else {"Retry-After": str(round(after_s))})
 

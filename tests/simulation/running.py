@@ -2,11 +2,13 @@
 
 import json
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 from zlib import crc32
 
+from functions.core.errors import DeadLetterRefusedError
 from functions.core.model import ArrivalState
 from functions.core.tokens import arrival_id_of
 from functions.services import pausing, replay
@@ -170,4 +172,5 @@ def _replay_quarantined(simulation: Simulation, replayed: set[str]) -> None:
             replayed.add(name)
             simulation.tell(f"an operator has {name} replayed")
             plane, asked = simulation.processes[0].plane, json.dumps({"dead_letter": name}).encode()
-            replay.replay(plane, asked, idempotency_key=None, actor=SOMEONE)
+            with suppress(DeadLetterRefusedError):
+                replay.replay(plane, asked, idempotency_key=None, actor=SOMEONE)

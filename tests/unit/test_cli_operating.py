@@ -353,6 +353,19 @@ def test_a_replay_knows_what_its_target_is(plane: Plane, target: str, body: dict
     assert headers["idempotency-key"] == "ticket-17"
 
 
+def test_a_replay_that_was_refused_in_part_tells_both_and_fails(plane: Plane) -> None:
+    """It ended with 0, and a script took the message for handled."""
+    answer = {"error": "1 of its 2 messages were refused again: b: no", "did": ["a: held"], "did_not": ["b: no"]}
+    plane.tell("POST /api/replays", (409, answer))
+
+    text, document = tidegate(plane, "replay", "A/x.json"), tidegate(plane, "replay", "A/x.json", "--json")
+
+    assert (text.exit_code, document.exit_code) == (4, 4)
+    assert text.stdout.splitlines() == ["did: a: held", "did not: b: no"]
+    assert json.loads(document.stdout) == answer
+    assert "409, 1 of its 2 messages were refused again: b: no" in text.stderr
+
+
 @pytest.mark.parametrize("text", ["2026-03-01T12:30Z", "2026-03-01T12:30:00.000000Z"])
 def test_a_replay_takes_the_times_that_explain_takes(plane: Plane, text: str) -> None:
     plane.tell("POST /api/replays", (200, {"id": "r", "did": [], "did_not": []}))

@@ -30,6 +30,15 @@ EXAMPLES: dict[MlopsError, str] = {
     errors.ContinuationLostError(
         "input/new/"
     ): "the listing of input/new/ cannot go on where it stopped; begin it again",
+    errors.DeadLetterRefusedError("A/x.json", [], ["e-1: no event"]): (
+        "dead letter 'A/x.json': its message was refused again: e-1: no event; what cannot be read stays so, have its "
+        "sender send it anew; else mend what refused it and replay the letter again, which does nothing twice"
+    ),
+    errors.DeadLetterRefusedError("A/x.json", ["a: held"], ["b: no", "c: no", "d: no", "e: no"]): (
+        "dead letter 'A/x.json': 4 of its 5 messages were refused again: b: no; c: no; d: no; and 1 more; what cannot "
+        "be read stays so, have its sender send it anew; else mend what refused it and replay the letter again, which "
+        "does nothing twice"
+    ),
     errors.UnknownRunError(RunId("r")): "no run 'r' in the ledger",
     errors.UnknownJobError(JobKey("j"), []): "no job for 'j'; known jobs: none; deploy it first",
     errors.AmbiguousJobError(JobKey("j"), [1, 2]): (

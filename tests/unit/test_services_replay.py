@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -10,6 +11,7 @@ import pytest
 from functions.core.access import Actor
 from functions.core.errors import (
     AccessRefusedError,
+    DeadLetterRefusedError,
     IllegalTransitionError,
     InvalidRequestError,
     LedgerConflictError,
@@ -237,11 +239,13 @@ def test_an_event_grid_dead_letter_takes_the_path_of_its_delivery() -> None:
     facts = {"deadLetterReason": "MaxDeliveryAttemptsExceeded", "deliveryAttempts": 30, "publishTime": "2026-03-01"}
     world.quarantine.documents["ARRIVALS/2026/3/1/12/x.json"] = [{**event, **facts}, {"broken": True}]  # type: ignore[assignment] # a list, as Event Grid writes
 
-    _, acted = ask(world, dead_letter="ARRIVALS/2026/3/1/12/x.json")
+    with pytest.raises(DeadLetterRefusedError, match="1 of its 2 messages were refused again") as refused:
+        ask(world, dead_letter="ARRIVALS/2026/3/1/12/x.json")
 
     assert world.arrival(make_blob()).state is ArrivalState.ASSIGNED
-    assert len(acted.did) == len(acted.did_not) == 1
-    assert "mistake" in acted.did_not[0]
+    assert len(refused.value.did) == len(refused.value.did_not) == 1
+    assert refused.value.did_not[0].startswith("a message without an id: ")
+    assert "mistake" in refused.value.did_not[0]
 
 
 def test_a_dead_lettered_completion_event_ends_its_run() -> None:
@@ -286,14 +290,17 @@ def test_a_quarantined_message_is_handled_after_its_cause_was_mended(queue: str)
         assert [queued for _, queued in world.queue.messages] == [item]
 
 
-def test_a_message_that_is_still_wrong_says_so() -> None:
+def test_a_message_that_is_still_wrong_is_refused_each_time_with_what_came_and_what_to_do() -> None:
+    """It was answered like a replay that had done its work."""
     world = World()
     url = quarantine_message(world.plane, "arrivals", "m", b"no event", datetime(2026, 3, 1, tzinfo=UTC))
 
-    _, acted = ask(world, dead_letter=url)
+    for _ in range(2):
+        with pytest.raises(DeadLetterRefusedError) as refused:
+            ask(world, dead_letter=url)
 
-    assert acted.did == ()
-    assert "JSON" in acted.did_not[0]
+        assert refused.value.did == ()
+        assert re.search(r"m: .*got .*, expected .*JSON.*have its sender send it anew", str(refused.value))
 
 
 def test_an_event_with_half_a_character_in_its_id_is_refused_with_its_reason() -> None:
@@ -301,10 +308,11 @@ def test_an_event_with_half_a_character_in_its_id_is_refused_with_its_reason() -
     world = World()
     world.quarantine.documents["A/x.json"] = [{"id": "\ud800", "eventType": "x"}]  # type: ignore[assignment] # likewise
 
-    _, acted = ask(world, dead_letter="A/x.json")
+    with pytest.raises(DeadLetterRefusedError) as refused:
+        ask(world, dead_letter="A/x.json")
 
-    assert acted.did == ()
-    assert json.dumps(acted.to_json(), ensure_ascii=False).encode()
+    assert refused.value.did == ()
+    assert json.dumps([str(refused.value), refused.value.did_not], ensure_ascii=False).encode()
 
 
 def test_a_dead_letter_with_thousands_of_messages_is_replayed_and_noted() -> None:
@@ -336,11 +344,12 @@ def test_a_dead_letter_that_was_refused_is_handed_over_once_its_cause_is_mended(
 
     with monkeypatch.context() as patch:
         patch.setattr(replay_service, "arrive", refuse)
-        _, refused = ask(world, dead_letter=url)
+        with pytest.raises(DeadLetterRefusedError) as refused:
+            ask(world, dead_letter=url)
     _, handed = ask(world, dead_letter=url)
     _, again = ask(world, dead_letter=url)
 
-    assert (refused.did, "lacks a role" in refused.did_not[0]) == ((), True)
+    assert (refused.value.did, "lacks a role" in refused.value.did_not[0]) == ((), True)
     assert handed.did_not == ()
     assert world.arrival(make_blob()).state is ArrivalState.ASSIGNED
     assert again.did_not[0].startswith("did it not again")

@@ -19,7 +19,7 @@ from functions.services.quarantine import quarantine_message
 from functions.services.reconcile import reconcile
 from functions.services.requests import request_run
 from functions.triggers import acting, answers, http, reading, replays
-from tests.support.control_plane import ACCOUNT, SCORING, TRAINING, World, make_blob
+from tests.support.control_plane import ACCOUNT, SCORING, TRAINING, World, blob_message, make_blob
 from tests.support.in_memory import Faults
 from tests.support.records import make_signal
 
@@ -419,6 +419,19 @@ def test_a_replay_is_asked_for_over_http(world: World) -> None:
 
     assert (status, what["did"]) == (200, ["decided about it again"])
     assert (refused, "errors" in wrong) == (400, True)
+
+
+def test_a_dead_letter_that_is_still_unreadable_is_refused_over_http(world: World) -> None:
+    """A 200 looked like success to whoever did not read `did_not`."""
+    event = json.loads(base64.b64decode(blob_message(make_blob())))
+    world.quarantine.documents["A/x.json"] = [event, {"id": "e-2"}]  # type: ignore[assignment] # as Event Grid writes
+
+    status, document = ask("replay", "POST", body={"dead_letter": "A/x.json"})
+
+    (taken,), (refused,) = cast("list[str]", document["did"]), cast("list[str]", document["did_not"])
+    assert status == 409
+    assert "1 of its 2 messages were refused again: e-2: " in str(document["error"])
+    assert ("arrival" in taken, refused.startswith("e-2: ")) == (True, True)
 
 
 def test_a_backfill_is_asked_for_and_followed_over_http(world: World) -> None:
