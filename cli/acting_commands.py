@@ -52,23 +52,35 @@ def replay(target: str, *, at: str | None, key: str | None, as_json: bool) -> No
     _tell(answer, as_json=as_json)
 
 
-def list_dead_letters(*, prefix: str, limit: int, as_json: bool) -> None:
-    """Print what was given up and waits for a person."""
-    found: list[dict[str, Any]] = open_api().get("dead-letters", prefix=prefix or None, limit=limit)["dead_letters"]
+def list_dead_letters(*, prefix: str, every: bool, limit: int, as_json: bool) -> None:
+    """Print what was given up and waits for a person; on demand also what was replayed since."""
+    answer = open_api().get("dead-letters", prefix=prefix or None, all=1 if every else None, limit=limit)
+    found: list[dict[str, Any]] = answer["dead_letters"]
     if as_json:
         for item in found:
             typer.echo(json.dumps(item))
         return
     if not found:
-        typer.echo("Nothing was given up.")
+        waiting = "Nothing that was given up waits for anybody; --all lists what was replayed, too."
+        typer.echo("Nothing was given up." if every else waiting)
         return
     from cli.wording import make_console, make_table
 
-    table = make_table("Name", "Kept", "Queue", "Reason")
+    table = make_table("Name", "Kept", "Queue", "Reason", *(["Replayed", "What came of it"] if every else []))
     table.columns[0].no_wrap = True  # `tidegate replay` takes it whole
     for item in found:
-        table.add_row(item["name"], item["at"][:19], item["queue"] or "", (item["reason"] or "see the blob")[:200])
+        replayed = _replayed(item) if every else ()
+        reason = (item["reason"] or "see the blob")[:200]
+        table.add_row(item["name"], item["at"][:19], item["queue"] or "", reason, *replayed)
     make_console(narrowest=_LETTERS_WIDTH).print(table, markup=False)
+
+
+def _replayed(letter: Mapping[str, Any]) -> tuple[str, str]:
+    """Return when a letter was replayed and what came of it."""
+    if not letter.get("replayed"):
+        return "", ""
+    did = letter["replayed"]["did"]
+    return letter["replayed"]["at"][:19], "; ".join(did)[:200]
 
 
 def _dead_letter_name(text: str) -> str:

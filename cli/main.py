@@ -188,13 +188,14 @@ def explain(
 def dead_letters(
     *,
     prefix: Annotated[str, typer.Option(help="How their names begin: poison/2026-03-, or a subscription's name.")] = "",
+    every: Annotated[bool, typer.Option("--all", help="Also what was replayed since, with what came of it.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most this many, by name.")] = 100,
     as_json: AsJson = False,
 ) -> None:
-    """List what was given up: events that Event Grid could not deliver, messages that nobody understood."""
+    """List what was given up and waits for a person: events not delivered, messages that nobody understood."""
     from cli.acting_commands import list_dead_letters
 
-    list_dead_letters(prefix=prefix, limit=limit, as_json=as_json)
+    list_dead_letters(prefix=prefix, every=every, limit=limit, as_json=as_json)
 
 
 @app.command(rich_help_panel=_LOOK)

@@ -11,6 +11,7 @@ from functions.core.announcements import Announcement
 from functions.core.backfills import Backfill
 from functions.core.consignments import Consignment
 from functions.core.databricks_states import RunStatus
+from functions.core.dead_letters import Replayed
 from functions.core.ledger import Arrival, Run
 from functions.core.manifest import InputManifest, ManifestPointer
 from functions.core.model import (
@@ -37,6 +38,7 @@ __all__ = [
     "Entry",
     "HeldArrival",
     "InputStore",
+    "KeptLetter",
     "LayoutStatus",
     "ManifestStore",
     "ModelRegistry",
@@ -127,6 +129,15 @@ class QuarantinedMessage:
     at: datetime
     reason: str
     url: str  # of the blob that has the whole message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptLetter:
+    """A dead letter as a listing shows it."""
+
+    name: str
+    kept_at: datetime  # by the service's clock
+    replayed: Replayed | None  # None: it was not yet, or the process died before it could say so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -473,8 +484,12 @@ class Quarantine(Protocol):
         """Return a blob that was kept here, by us or by Event Grid; raises NotFoundError."""
         ...
 
-    def list(self, prefix: str, *, limit: int) -> Sequence[tuple[str, datetime]]:
-        """Return the first `limit` names with this prefix, in their order, and when each was kept."""
+    def list(self, prefix: str, *, at_a_time: int) -> Iterator[KeptLetter]:
+        """Yield what has a name with this prefix, by name; reads so many at a time, and no more than are asked for."""
+        ...
+
+    def mark_replayed(self, name: str, replayed: Replayed) -> None:
+        """Have a letter say that it was replayed; the latest replay stays, and a letter that is gone is left alone."""
         ...
 
 

@@ -1,16 +1,20 @@
-"""Keeps, lists and reads what was given up: quarantined messages and the dead letters of Event Grid."""
+"""Keeps, lists, reads and marks what was given up: quarantined messages and the dead letters of Event Grid."""
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from itertools import islice
+from collections.abc import Iterator
+from datetime import UTC
+from typing import Final
 
 from functions.adapters.azure_errors import azure_errors
 from functions.adapters.blobs import BlobQuarantine
 from functions.adapters.storage import StorageAccount
-from functions.core.dead_letters import MAX_DEAD_LETTER_BYTES
+from functions.core.dead_letters import MAX_DEAD_LETTER_BYTES, Replayed
 from functions.core.errors import NotFoundError, StorageUnavailableError
+from functions.ports import KeptLetter
 
 __all__ = ["BlobDeadLetters"]
+
+_MARK: Final = "tidegate_replayed"  # metadata of the letter itself, so whatever removes the letter removes it too
+_PAGE: Final = 5000  # the service's own limit
 
 
 class BlobDeadLetters(BlobQuarantine):
@@ -27,12 +31,33 @@ class BlobDeadLetters(BlobQuarantine):
         with azure_errors(f"reading {name}", StorageUnavailableError):
             return blob.download_blob(offset=0, length=MAX_DEAD_LETTER_BYTES + 1).readall()
 
-    def list(self, prefix: str, *, limit: int) -> Sequence[tuple[str, datetime]]:
-        """Return the first `limit` names with this prefix, in their order, and when each was kept."""
+    def list(self, prefix: str, *, at_a_time: int) -> Iterator[KeptLetter]:
+        """Yield what has a name with this prefix, by name; reads so many at a time, and no more than are asked for."""
         client = self._storage.blobs().get_container_client(self._container)
         try:
             with azure_errors(f"listing {self._container}/{prefix}", StorageUnavailableError):
-                listed = client.list_blobs(name_starts_with=prefix, results_per_page=min(limit, 5000))
-                return [(blob.name, blob.last_modified.astimezone(UTC)) for blob in islice(listed, limit)]
+                listed = client.list_blobs(
+                    name_starts_with=prefix, include=["metadata"], results_per_page=min(at_a_time, _PAGE)
+                )
+                for blob in listed:
+                    # A mark is a modification, so a marked letter was kept when it was created.
+                    kept_at = blob.creation_time.astimezone(UTC)
+                    mark = (blob.metadata or {}).get(_MARK)
+                    yield KeptLetter(name=blob.name, kept_at=kept_at, replayed=Replayed.from_mark(mark))
         except NotFoundError:  # nothing was ever given up
-            return []
+            return
+
+    def mark_replayed(self, name: str, replayed: Replayed) -> None:
+        """Have a letter say that it was replayed; the latest replay stays, and a letter that is gone is left alone."""
+        from azure.core import MatchConditions
+
+        blob = self._storage.blobs().get_blob_client(self._container, name)
+        try:
+            with azure_errors(f"marking {name}", StorageUnavailableError, conflict=StorageUnavailableError):
+                found = blob.get_blob_properties()
+                earlier = Replayed.from_mark(found.metadata.get(_MARK))
+                if earlier is None or earlier.at < replayed.at:
+                    metadata = {**found.metadata, _MARK: replayed.to_mark()}
+                    blob.set_blob_metadata(metadata, etag=found.etag, match_condition=MatchConditions.IfNotModified)
+        except NotFoundError:
+            return

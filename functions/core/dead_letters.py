@@ -1,18 +1,23 @@
-"""Reads what was given up: events that Event Grid could not deliver, messages that no trigger could understand."""
+"""Reads what was given up, by Event Grid or by the triggers, and whether it was replayed since."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, Self
+from urllib.parse import quote, unquote
 
 from functions.core.errors import InvalidDocumentError, Problem
-from functions.core.reading import Reader, shown
+from functions.core.model import require_utc
+from functions.core.reading import Reader, parse_utc, shown, to_iso
 
-__all__ = ["MAX_DEAD_LETTER_BYTES", "GivenUp", "MessageKind", "read_dead_letter"]
+__all__ = ["MAX_DEAD_LETTER_BYTES", "GivenUp", "MessageKind", "Replayed", "read_dead_letter"]
 
 MAX_DEAD_LETTER_BYTES: Final = 4 * 1024 * 1024
 _MAX_EVENTS: Final = 5000
+_MAX_LINE: Final = 300  # characters of what came of one message
+_MAX_MARK: Final = 4000  # characters of a mark: all metadata of a blob has 8 KiB
 # What Event Grid adds beside an event's own keys; in lower case in the CloudEvents schema.
 _FACTS: Final = frozenset(
     {
@@ -43,6 +48,46 @@ class GivenUp:
     message: str
     label: str  # the event's or the message's id
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """That a dead letter was replayed and each of its messages taken: when, and what came of it."""
+
+    at: datetime
+    did: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        require_utc(self.at, "at")
+
+    def to_json(self) -> dict[str, object]:
+        """Return it for people, in the words of a replay's own answer."""
+        return {"at": to_iso(self.at), "did": list(self.did)}
+
+    def to_mark(self) -> str:
+        """Return it as a text that a header can carry; of a letter with many messages what came of the first ones."""
+        kept = [line if len(line) <= _MAX_LINE else f"{line[:_MAX_LINE]}…" for line in self.did]
+        while True:
+            others = len(self.did) - len(kept)
+            lines = [*kept, f"… and {others} more"] if others else kept
+            mark = quote(json.dumps({"at": to_iso(self.at), "did": lines}), safe=" ,:;=()/")
+            if len(mark) <= _MAX_MARK:
+                return mark
+            kept = kept[: len(kept) // 2]
+
+    @classmethod
+    def from_mark(cls, mark: str | None) -> Self | None:
+        """Return what a mark says, None for none and for a text that is none: then the letter waits for a person."""
+        try:
+            document: object = json.loads(unquote(mark or ""))
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(document, Mapping):
+            return None
+        at, did = parse_utc(str(document.get("at"))), document.get("did")
+        if at is None or not isinstance(did, list):
+            return None
+        return cls(at=at, did=tuple(str(line) for line in did))
 
 
 def read_dead_letter(content: bytes) -> tuple[GivenUp, ...]:

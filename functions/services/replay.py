@@ -8,7 +8,7 @@ id: so a repeat under the same id, also after a crash half-way, does nothing twi
 from dataclasses import replace
 
 from functions.core.access import Actor
-from functions.core.dead_letters import GivenUp, MessageKind, read_dead_letter
+from functions.core.dead_letters import GivenUp, MessageKind, Replayed, read_dead_letter
 from functions.core.errors import (
     DeadLetterRefusedError,
     InvalidDocumentError,
@@ -64,6 +64,7 @@ def replay(plane: ControlPlane, body: bytes, *, idempotency_key: str | None, act
         expected = f"the same target as the first under this key, {first.target}, or another key"
         raise InvalidRequestError([Problem("Idempotency-Key", repr(idempotency_key), expected)])
     if first.done_at is not None:
+        _mark(plane, target, first)  # it may have died before it did, or was done by a release that marked nothing
         done = f"did it not again: replay {first.id[:16]} did it at {first.done_at:%Y-%m-%d %H:%M:%S} UTC"
         return first, Acted(did_not=(done, *first.did_not))
     with plane.telemetry.span("replay", replay_id=first.id, target=first.target, actor=str(actor)) as span:
@@ -73,6 +74,8 @@ def replay(plane: ControlPlane, body: bytes, *, idempotency_key: str | None, act
         # It is not done: whoever mends what refused a message asks again, in the same words.
         raise DeadLetterRefusedError(target.name, acted.did, acted.did_not)
     finished = replace(first, done_at=plane.clock.now(), did=acted.did, did_not=acted.did_not)
+    # A crash between what was done and either line leaves a replay that is not done: a repeat does it all again.
+    _mark(plane, target, finished)
     plane.operations.finish_replay(finished)
     return finished, acted
 
@@ -136,6 +139,15 @@ def _replay_dead_letter(plane: ControlPlane, name: str) -> Acted:
         except PermanentError as error:
             did_not.append(f"{label}: {error}")
     return Acted(did=tuple(did), did_not=tuple(did_not))
+
+
+def _mark(plane: ControlPlane, target: ReplayTarget, done: Replay) -> None:
+    """Have the dead letter say what came of its replay; nothing else is marked: an entry has its history.
+
+    An earlier release took a replay for done of which messages were refused; that one marks nothing.
+    """
+    if target.kind is ReplayKind.DEAD_LETTER and done.done_at is not None and not done.did_not:
+        plane.quarantine.mark_replayed(target.name, Replayed(at=done.done_at, did=done.did))
 
 
 def _hand_over(plane: ControlPlane, given_up: GivenUp) -> str:

@@ -21,7 +21,7 @@ def replay_functions() -> func.Blueprint:
     @blueprint.function_name("list_dead_letters")
     @blueprint.route(route="dead-letters", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
     def list_dead_letters(req: func.HttpRequest) -> func.HttpResponse:
-        """List what was given up: `?prefix=`, `?limit=`."""
+        """List what was given up and not replayed since: `?prefix=`, `?limit=`; `?all=1`: also what was."""
         return answer(lambda: _list_dead_letters(req))
 
     @blueprint.function_name("request_backfill")
@@ -59,9 +59,10 @@ def _list_dead_letters(req: func.HttpRequest) -> func.HttpResponse:
 
     plane, _ = admit(req, Role.READER)
     query = Query(req)
-    prefix, limit = query.text("prefix", at_most=1024), query.limit()
+    prefix, limit, every = query.text("prefix", at_most=1024), query.limit(), query.one_of("all", ("0", "1"))
     query.check()
-    return as_json(200, {"dead_letters": list_dead_letters(plane, prefix=prefix or "", limit=limit)})
+    found = list_dead_letters(plane, prefix=prefix or "", are_replayed_wanted=every == "1", limit=limit)
+    return as_json(200, {"dead_letters": found})
 
 
 def _request_backfill(req: func.HttpRequest) -> func.HttpResponse:

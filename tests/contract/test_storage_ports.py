@@ -13,6 +13,7 @@ from functions.adapters.blobs import BlobInputs, BlobManifests
 from functions.adapters.dead_letters import BlobDeadLetters
 from functions.adapters.storage import StorageAccount
 from functions.adapters.work_queue import StorageWorkQueue
+from functions.core.dead_letters import Replayed
 from functions.core.errors import InvalidDocumentError, NotFoundError
 from functions.core.manifest import InputManifest, ManifestFile, ManifestPointer, manifest_of
 from functions.core.model import BlobVersion, PipelineKey, RunId, RunKind
@@ -272,15 +273,55 @@ def test_a_quarantined_message_stays_as_it_was_first_kept(
 
 
 def test_what_was_kept_is_read_and_listed_by_name(quarantine: Quarantine) -> None:
-    assert list(quarantine.list("", limit=5)) == []
+    assert list(quarantine.list("", at_a_time=5)) == []
     for name in ("poison/b.json", "poison/a.json", "other/c.json"):
         quarantine.keep(name, {"name": name})
 
-    listed = quarantine.list("poison/", limit=5)
+    listed = list(quarantine.list("poison/", at_a_time=5))
 
-    assert [name for name, _ in listed] == ["poison/a.json", "poison/b.json"]
-    assert all(kept_at.tzinfo is not None for _, kept_at in listed)
-    assert len(quarantine.list("", limit=1)) == 1
+    assert [letter.name for letter in listed] == ["poison/a.json", "poison/b.json"]
+    assert all(letter.kept_at.tzinfo is not None for letter in listed)
+    assert [letter.name for letter in quarantine.list("", at_a_time=1)] == [
+        "other/c.json",
+        "poison/a.json",
+        "poison/b.json",
+    ]
     assert json.loads(quarantine.read("other/c.json")) == {"name": "other/c.json"}
     with pytest.raises(NotFoundError):
         quarantine.read("none.json")
+
+
+def test_a_letter_says_its_latest_replay_and_keeps_what_it_held(quarantine: Quarantine) -> None:
+    quarantine.keep("A/a.json", {"text": "a"})
+    quarantine.keep("A/b.json", {"text": "b"})
+    before = {letter.name: letter.kept_at for letter in quarantine.list("", at_a_time=5)}
+    second = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    latest = Replayed(at=second, did=('e-1: arrival is "held", 100 %, \u00fc\u4e2d\U0001f600\n',))
+
+    for replayed in (replace(latest, at=second - timedelta(days=1)), latest, Replayed(at=second, did=())):
+        quarantine.mark_replayed("A/a.json", replayed)
+    quarantine.mark_replayed("A/b.json", latest)
+    quarantine.mark_replayed("A/b.json", replace(latest, at=second - timedelta(days=1)))
+    quarantine.mark_replayed("A/gone.json", latest)
+
+    listed = list(quarantine.list("", at_a_time=5))
+    assert [letter.replayed for letter in listed] == [latest, latest]
+    assert {letter.name: letter.kept_at for letter in listed} == before
+    assert json.loads(quarantine.read("A/a.json")) == {"text": "a"}
+
+
+@pytest.mark.parametrize("storage", KINDS[1:], indirect=True)
+def test_what_was_marked_in_another_way_waits(storage: StorageAccount) -> None:
+    """Others write metadata too; theirs stays."""
+    container = fresh_name("deadletter")
+    quarantine = BlobDeadLetters(storage, container=container)
+    quarantine.keep("A/a.json", {})
+    blob = storage.blobs().get_blob_client(container, "A/a.json")
+    blob.set_blob_metadata({"owner": "ann", "tidegate_replayed": "yes"})
+    (waiting,) = quarantine.list("", at_a_time=5)
+
+    quarantine.mark_replayed("A/a.json", Replayed(at=datetime(2026, 3, 1, tzinfo=UTC), did=("x",)))
+
+    (marked,) = quarantine.list("", at_a_time=5)
+    assert (waiting.replayed, marked.replayed is None) == (None, False)
+    assert blob.get_blob_properties().metadata["owner"] == "ann"

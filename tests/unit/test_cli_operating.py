@@ -512,6 +512,22 @@ def test_dead_letters_are_listed(plane: Plane) -> None:
     assert json.loads(document.stdout) == letter
 
 
+def test_dead_letters_that_were_replayed_are_listed_on_demand(plane: Plane) -> None:
+    replayed = {"at": "2026-03-02T08:30:00.000000Z", "did": ["e-1: arrival [1] is held"]}
+    letter = {"name": "A/x.json", "at": "2026-03-01T00:00:00.000000Z", "queue": None, "reason": None}
+    letters = [{**letter, "replayed": replayed}, {**letter, "name": "A/y.json", "replayed": None}]
+    plane.tell("GET /api/dead-letters?limit=100", (200, {"dead_letters": []}))
+    plane.tell("GET /api/dead-letters?all=1&limit=100", (200, {"dead_letters": letters}))
+
+    waiting, text = tidegate(plane, "dead-letters"), tidegate(plane, "dead-letters", "--all")
+    documents = tidegate(plane, "dead-letters", "--all", "--json")
+
+    assert waiting.stdout == "Nothing that was given up waits for anybody; --all lists what was replayed, too.\n"
+    assert "2026-03-02T08:30:00" in text.stdout
+    assert "e-1: arrival [1] is held" in text.stdout
+    assert [json.loads(line) for line in documents.stdout.splitlines()] == letters
+
+
 @pytest.mark.parametrize("text", ["yesterday", "2026-13-01", "7x", "", "2026-03-01T12:30"])
 def test_a_time_that_is_none_is_refused_with_how_to_write_it(text: str) -> None:
     with pytest.raises(CommandError, match="expected a time as"):

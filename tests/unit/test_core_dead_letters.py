@@ -1,8 +1,11 @@
-"""Tests that nothing of what is no dead letter is replayed."""
+"""Tests that nothing of what is no dead letter is replayed, and that a replayed one can say so."""
+
+import re
+from datetime import UTC, datetime
 
 import pytest
 
-from functions.core.dead_letters import MAX_DEAD_LETTER_BYTES, read_dead_letter
+from functions.core.dead_letters import MAX_DEAD_LETTER_BYTES, Replayed, read_dead_letter
 from functions.core.errors import InvalidDocumentError
 
 
@@ -24,3 +27,30 @@ def test_what_is_no_dead_letter_is_refused_with_what_is_wrong(content: bytes, pr
     """R74: whatever lies in the container, of whatever size, nothing of it is half replayed."""
     with pytest.raises(InvalidDocumentError, match=problem):
         read_dead_letter(content)
+
+
+def test_a_mark_says_what_came_of_each_message_as_long_as_a_header_has_room() -> None:
+    """All metadata of a blob has 8 KiB, and is ASCII."""
+    at = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    short = Replayed(at=at, did=("e-1: held \U0001f600\ud800%25\n",))
+    long = Replayed(at=at, did=tuple(f"e-{number}: {'\U0001f600' * 50}" for number in range(3000)))
+    wide = Replayed(at=at, did=("x" * 3000,))
+
+    marks = [replayed.to_mark() for replayed in (short, long, wide)]
+
+    read = [Replayed.from_mark(mark) for mark in marks]
+    assert all(mark.isascii() and mark.isprintable() and len(mark) <= 4000 for mark in marks)
+    assert read[0] == short
+    assert read[1] is not None
+    assert read[1].did[0] == long.did[0]
+    assert re.fullmatch("\u2026 and [0-9]+ more", read[1].did[-1])
+    assert read[2] == Replayed(at=at, did=("x" * 300 + "\u2026",))
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [None, "", "yes", "1", "{", '{"at": 1}', '{"at": "2026-03-01T12:00:00Z"}', '{"at": "?", "did": []}', "[" * 4000],
+)
+def test_what_is_no_mark_marks_nothing(mark: str | None) -> None:
+    """The letter then waits for a person, which is safe."""
+    assert Replayed.from_mark(mark) is None

@@ -21,11 +21,13 @@ from functions.core.errors import (
 )
 from functions.core.ledger import CHANGES_KEPT
 from functions.core.model import ArrivalState, BlobVersion, Outcome, RunState
+from functions.core.reading import to_iso
 from functions.core.replays import Replay
 from functions.core.work import WorkItem, WorkKind
 from functions.services import replay as replay_service
 from functions.services.acted import Acted
 from functions.services.changes import read_run
+from functions.services.dead_letters import list_dead_letters
 from functions.services.dispatch import dispatch
 from functions.services.quarantine import quarantine_message
 from functions.services.reconcile import reconcile
@@ -33,7 +35,7 @@ from functions.services.replay import replay
 from functions.services.retry import retry_run
 from functions.services.submission import advance_run
 from tests.support.control_plane import SCORING, World, blob_message, make_blob, make_pipelines
-from tests.support.fault_walk import CrashAt, LoseRunWrite, ProcessDiedError
+from tests.support.fault_walk import CrashAt, FailAt, LoseRunWrite, ProcessDiedError, survive, walk_faults, work
 from tests.support.in_memory import Faults
 
 ANN = Actor(name="ann@contoso.com")
@@ -271,6 +273,172 @@ def test_replaying_a_dead_letter_twice_records_one_arrival() -> None:
 
     assert acted.did_not[0].startswith("did it not again")
     assert world.arrival(make_blob()).deliveries == 1
+
+
+def waiting(world: World, *, every: bool = False) -> list[dict[str, object]]:
+    return list_dead_letters(world.plane, prefix="", are_replayed_wanted=every, limit=10)
+
+
+def keep_event(world: World, name: str) -> None:
+    event = json.loads(base64.b64decode(blob_message(make_blob())))
+    world.quarantine.documents[name] = [event]  # type: ignore[assignment] # a list, as Event Grid writes
+
+
+def test_a_dead_letter_that_was_replayed_waits_for_nobody_and_says_what_came_of_it() -> None:
+    world = World()
+    keep_event(world, "A/event.json")
+    url = quarantine_message(
+        world.plane, "arrivals", "m", blob_message(make_blob("b.parquet")).encode(), datetime(2026, 3, 1, tzinfo=UTC)
+    )
+    quarantine_message(world.plane, "arrivals", "n", b"no event", datetime(2026, 3, 2, tzinfo=UTC))
+
+    replays = [ask(world, dead_letter=name)[0] for name in ("A/event.json", url)]
+
+    (left,) = waiting(world)
+    event, poison, still = waiting(world, every=True)
+    assert (left, left["replayed"]) == (still, None)
+    for replayed, letter in zip(replays, (event, poison), strict=True):
+        assert replayed.done_at is not None
+        assert letter["replayed"] == {"at": to_iso(replayed.done_at), "did": list(replayed.did)}
+        assert "arrival " in replayed.did[0]
+
+
+def test_a_dead_letter_of_which_one_message_is_refused_goes_on_waiting() -> None:
+    world = World()
+    keep_event(world, "A/x.json")
+    world.quarantine.documents["A/x.json"] = [*world.quarantine.documents["A/x.json"], {"broken": True}]  # type: ignore[assignment] # likewise
+
+    with pytest.raises(DeadLetterRefusedError):
+        ask(world, dead_letter="A/x.json")
+
+    assert [letter["name"] for letter in waiting(world)] == ["A/x.json"]
+
+
+def test_a_later_replay_that_was_refused_does_not_undo_an_earlier_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The messages were taken; that somebody asked once more makes no work."""
+    world = World()
+    keep_event(world, "A/x.json")
+    ask(world, dead_letter="A/x.json")
+
+    def refuse(*_: object) -> None:
+        raise AccessRefusedError("writing the ledger", "the identity lacks a role")
+
+    monkeypatch.setattr(replay_service, "arrive", refuse)
+    with pytest.raises(DeadLetterRefusedError):
+        ask(world, "once-more", dead_letter="A/x.json")
+
+    assert waiting(world) == []
+
+
+class DiesBefore(Faults):
+    """Kills the process once, right before a call."""
+
+    def __init__(self, call: str) -> None:
+        self.call = call
+
+    def before(self, call: str) -> None:
+        if call == self.call:
+            self.call = ""
+            raise ProcessDiedError(call)
+
+
+def test_a_dead_letter_whose_replay_died_before_its_mark_waits_and_is_safely_replayed_again() -> None:
+    world = World(faults=DiesBefore("quarantine.mark_replayed"))
+    keep_event(world, "A/x.json")
+
+    with pytest.raises(ProcessDiedError):
+        ask(world, dead_letter="A/x.json")
+    (unmarked,) = waiting(world)
+    world.plane = world.make_plane()
+    ask(world, dead_letter="A/x.json")
+    world.settle_submissions()
+
+    assert (unmarked["name"], unmarked["replayed"]) == ("A/x.json", None)
+    assert waiting(world) == []
+    assert len(world.runs()) == len(world.databricks_runs()) == 1
+
+
+@pytest.mark.parametrize("fault", [CrashAt, FailAt])
+def test_wherever_the_replay_of_a_dead_letter_dies_a_repeat_ends_like_one_that_did_not(
+    fault: type[CrashAt] | type[FailAt],
+) -> None:
+    def story(world: World) -> tuple[object, ...]:
+        keep_event(world, "A/x.json")
+        survive(world, lambda: ask(world, dead_letter="A/x.json"))
+        for _ in range(5):
+            work(world)
+            survive(world, lambda: reconcile(world.plane))
+            world.clock.advance(timedelta(seconds=20))
+        letters: list[dict[str, object]] = []
+        survive(world, lambda: letters.extend(waiting(world)))
+        return letters, world.arrival(make_blob()).state, len(world.runs()), len(world.databricks_runs())
+
+    (letters, _, runs, started), walked = walk_faults(story, lambda faults: World(faults=faults), fault)
+
+    assert (letters, runs, started) == ([], 1, 1)
+    assert walked > 5
+
+
+def test_a_dead_letter_that_an_earlier_release_has_replayed_is_marked_by_a_repeat() -> None:
+    """It marked none, and kept that of which a message was refused as done, too."""
+    world = World()
+    keep_event(world, "A/x.json")
+    keep_event(world, "A/y.json")
+    first, _ = ask(world, dead_letter="A/x.json")
+    partly, _ = ask(world, dead_letter="A/y.json")
+    world.quarantine.marks.clear()
+    for (_, key), (values, _) in world.tables.rows["operations"].items():
+        if key == partly.id:
+            values["did_not"] = json.dumps(["e-2: no event"])
+
+    unmarked = [letter["name"] for letter in waiting(world)]
+    _, again = ask(world, dead_letter="A/x.json")
+    ask(world, dead_letter="A/y.json")
+
+    assert unmarked == ["A/x.json", "A/y.json"]
+    assert again.did_not[0].startswith("did it not again")
+    assert [letter["name"] for letter in waiting(world)] == ["A/y.json"]
+    assert first.done_at is not None
+    assert waiting(world, every=True)[0]["replayed"] == {"at": to_iso(first.done_at), "did": list(first.did)}
+
+
+def test_a_dead_letter_stays_marked_when_the_ledger_has_forgotten_its_replay() -> None:
+    """The mark is on the letter: it goes with it and not before."""
+    world = World()
+    url = quarantine_message(
+        world.plane, "arrivals", "m", blob_message(make_blob()).encode(), datetime(2026, 3, 1, tzinfo=UTC)
+    )
+    ask(world, dead_letter=url)
+
+    removed = world.ledger.forget_before(None, before=world.clock.now() + timedelta(days=1), limit=100)
+
+    (letter,) = waiting(world, every=True)
+    assert removed == 2  # the replay, and the row with the reason
+    assert (waiting(world), letter["reason"], letter["replayed"] is None) == ([], None, False)
+
+
+def test_a_replay_of_a_dead_letter_that_is_gone_says_when_it_was_done() -> None:
+    world = World()
+    keep_event(world, "A/x.json")
+    ask(world, dead_letter="A/x.json")
+    world.quarantine.documents.clear()
+
+    _, acted = ask(world, dead_letter="A/x.json")
+
+    assert acted.did_not[0].startswith("did it not again")
+
+
+def test_letters_that_wait_are_found_behind_many_that_do_not_in_one_request() -> None:
+    world = World()
+    for number in range(25):
+        keep_event(world, f"A/{number:02}.json")
+        ask(world, dead_letter=f"A/{number:02}.json")
+    keep_event(world, "A/99.json")
+
+    found = list_dead_letters(world.plane, prefix="A/", are_replayed_wanted=False, limit=2)
+
+    assert [letter["name"] for letter in found] == ["A/99.json"]
+    assert world.quarantine.calls.counts["quarantine.list"] == 1
 
 
 @pytest.mark.parametrize("queue", ["arrivals", "dispatch"])

@@ -410,6 +410,22 @@ def test_what_was_given_up_is_listed_with_its_reason(world: World) -> None:
     assert "JSON" in str(letters[1]["reason"])
 
 
+def test_what_was_replayed_is_listed_over_http_on_demand_only(world: World) -> None:
+    quarantine_message(
+        world.plane, "arrivals", "m", blob_message(make_blob()).encode(), datetime(2026, 3, 1, tzinfo=UTC)
+    )
+    (name,) = world.quarantine.documents
+    _, replayed = ask("replay", "POST", body={"dead_letter": name})
+
+    _, waiting = ask("list_dead_letters")
+    _, everything = ask("list_dead_letters", query={"all": "1"})
+    refused, _ = ask("list_dead_letters", query={"all": "yes"})
+
+    (letter,) = cast("list[dict[str, object]]", everything["dead_letters"])
+    assert (waiting["dead_letters"], letter["name"], refused) == ([], name, 400)
+    assert cast("dict[str, object]", letter["replayed"])["did"] == replayed["did"]
+
+
 def test_a_replay_is_asked_for_over_http(world: World) -> None:
     world.deliver(make_blob("b.csv"))
     arrival = world.arrival(make_blob("b.csv"))
