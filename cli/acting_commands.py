@@ -2,13 +2,14 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
 import typer
 
 from cli.api import open_api
+from cli.cut_lists import say_if_cut
 from cli.failures import CommandError
 from cli.times import moment_of
 from functions.core.reading import to_iso
@@ -55,7 +56,11 @@ def replay(target: str, *, at: str | None, key: str | None, as_json: bool) -> No
 def list_dead_letters(*, prefix: str, every: bool, limit: int, as_json: bool) -> None:
     """Print what was given up and waits for a person; on demand also what was replayed since."""
     answer = open_api().get("dead-letters", prefix=prefix or None, all=1 if every else None, limit=limit)
-    found: list[dict[str, Any]] = answer["dead_letters"]
+    _print_letters(answer["dead_letters"], every=every, as_json=as_json)
+    say_if_cut(answer, limit=limit, narrowed_by="--prefix")
+
+
+def _print_letters(found: Sequence[Mapping[str, Any]], *, every: bool, as_json: bool) -> None:
     if as_json:
         for item in found:
             typer.echo(json.dumps(item))

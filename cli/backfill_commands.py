@@ -2,12 +2,14 @@
 
 import json
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import typer
 
 from cli.api import Api, open_api
+from cli.cut_lists import say_if_cut
 from cli.times import moment_of
 from functions.core.reading import to_iso
 
@@ -64,7 +66,12 @@ def run_backfill(options: BackfillOptions, *, as_json: bool) -> None:
 
 def list_backfills(*, limit: int, as_json: bool) -> None:
     """Print backfills, the latest first."""
-    found: list[dict[str, Any]] = open_api().get("backfills", limit=limit)["backfills"]
+    answer = open_api().get("backfills", limit=limit)
+    _print(answer["backfills"], as_json=as_json)
+    say_if_cut(answer, limit=limit)
+
+
+def _print(found: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     if as_json:
         for backfill in found:
             typer.echo(json.dumps(backfill))

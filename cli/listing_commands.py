@@ -1,7 +1,7 @@
 """Lists runs and arrivals, as the control plane tells them, for a person or a script."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from cli.api import open_api
 from cli.blob_urls import parse_blob_url
+from cli.cut_lists import say_if_cut
 from cli.times import instant_of
 from cli.wording import make_console, make_table
 from functions.core.reading import to_iso
@@ -39,14 +40,20 @@ def list_runs(
         "model": model,
     }
     api = open_api()
-    runs: list[dict[str, Any]] = [api.with_present_page(run) for run in api.get("runs", **wanted, limit=limit)["runs"]]
+    answer = api.get("runs", **wanted, limit=limit)
+    runs = [api.with_present_page(run) for run in answer["runs"]]
+    _print_runs(runs, is_any_wanted=not any(wanted.values()), as_json=as_json)
+    say_if_cut(answer, limit=limit, narrowed_by="--pipeline, --state, --blob or --model")
+
+
+def _print_runs(runs: Sequence[Mapping[str, Any]], *, is_any_wanted: bool, as_json: bool) -> None:
     if as_json:
         for run in runs:
             typer.echo(json.dumps(run))
         return
     if not runs:
         nothing_yet = "There is no run yet; upload a file to the input container, or see `tidegate demo`."
-        typer.echo("No run is known that is like this." if any(wanted.values()) else nothing_yet)
+        typer.echo(nothing_yet if is_any_wanted else "No run is known that is like this.")
         return
     table = make_table("Run", "State", "Outcome", "Attempt", "Model", "Databricks run", "Created", "Took")
     for run in runs:
@@ -72,7 +79,12 @@ def list_arrivals(
     """Print arrivals, the latest recorded first."""
     wanted = {"pipeline": pipeline, "since": _since(since), "state": state, "blob": _blob(blob)}
     with_outputs = 1 if outputs else None
-    found: list[dict[str, Any]] = open_api().get("arrivals", **wanted, outputs=with_outputs, limit=limit)["arrivals"]
+    answer = open_api().get("arrivals", **wanted, outputs=with_outputs, limit=limit)
+    _print_arrivals(answer["arrivals"], as_json=as_json)
+    say_if_cut(answer, limit=limit, narrowed_by="--pipeline, --state or --blob")
+
+
+def _print_arrivals(found: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     if as_json:
         for arrival in found:
             typer.echo(json.dumps(arrival))

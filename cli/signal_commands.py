@@ -1,12 +1,14 @@
 """Lists signals about models, and what became of each."""
 
 import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import typer
 
 from cli.api import open_api
+from cli.cut_lists import say_if_cut
 from cli.wording import make_console, make_table
 
 __all__ = ["list_signals"]
@@ -14,7 +16,12 @@ __all__ = ["list_signals"]
 
 def list_signals(*, limit: int, as_json: bool) -> None:
     """Print signals, the newest first."""
-    signals: list[dict[str, Any]] = open_api().get("signals", limit=limit)["signals"]
+    answer = open_api().get("signals", limit=limit)
+    _print(answer["signals"], as_json=as_json)
+    say_if_cut(answer, limit=limit)
+
+
+def _print(signals: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     if as_json:
         for signal in signals:
             typer.echo(json.dumps(signal))

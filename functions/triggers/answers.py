@@ -31,7 +31,7 @@ from functions.wiring import control_plane
 if TYPE_CHECKING:
     from functions.services.plane import ControlPlane
 
-__all__ = ["Query", "accepted", "admit", "answer", "as_json", "run_id_in"]
+__all__ = ["Query", "accepted", "admit", "answer", "as_json", "as_list", "run_id_in"]
 
 _MOST_LISTED = 1000
 
@@ -89,6 +89,11 @@ def as_json(status: int, document: object, *, headers: Mapping[str, str] | None 
         charset="utf-8",
         headers=dict(headers or {}),
     )
+
+
+def as_list[T](name: str, found: Sequence[T], show: Callable[[T], object], *, limit: int) -> func.HttpResponse:
+    """Return 200 with the first `limit` of what was found, of which one more was asked for, and if there are more."""
+    return as_json(200, {name: [show(entry) for entry in found[:limit]], "has_more": len(found) > limit})
 
 
 def accepted(req: func.HttpRequest, place: str, document: Mapping[str, object]) -> func.HttpResponse:

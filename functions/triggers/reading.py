@@ -5,8 +5,9 @@ import azure.functions as func
 from functions.core.access import Role
 from functions.core.errors import InvalidRequestError, NotFoundError, Problem
 from functions.core.listing import RUN_STATES, ArrivalFilter, RunFilter, parse_blob_place
+from functions.core.ledger import Run
 from functions.core.model import ArrivalId, ArrivalState, PipelineKey
-from functions.triggers.answers import Query, admit, answer, as_json, run_id_in
+from functions.triggers.answers import Query, admit, answer, as_json, as_list, run_id_in
 
 __all__ = ["reading_functions"]
 
@@ -70,13 +71,18 @@ def _list_runs(req: func.HttpRequest) -> func.HttpResponse:
     query.check()
     pipeline = PipelineKey(name) if name else None
     if place is not None:
-        found = list_runs_of_blob(plane.ledger, place, wanted, pipeline=pipeline, since=since, limit=limit)
+        found = list_runs_of_blob(plane.ledger, place, wanted, pipeline=pipeline, since=since, limit=limit + 1)
     else:
         now = plane.clock.now()
-        found = list_runs(plane.ledger, plane.pipelines, wanted, pipeline=pipeline, since=since, limit=limit, now=now)
+        found = list_runs(
+            plane.ledger, plane.pipelines, wanted, pipeline=pipeline, since=since, limit=limit + 1, now=now
+        )
     waiting = Waiting(plane)
-    shown = [run_to_public_json(run, waits=waiting.of_run(run), setback=waiting.setback_of(run)) for run in found]
-    return as_json(200, {"runs": shown})
+
+    def shown(run: Run) -> dict[str, object]:
+        return run_to_public_json(run, waits=waiting.of_run(run), setback=waiting.setback_of(run))
+
+    return as_list("runs", found, shown, limit=limit)
 
 
 def _show_run(req: func.HttpRequest) -> func.HttpResponse:
@@ -107,19 +113,20 @@ def _list_arrivals(req: func.HttpRequest) -> func.HttpResponse:
         since=since,
     )
     if place is not None:
-        found = list_arrivals_of_blob(plane.ledger, place, wanted, limit=limit)
+        found = list_arrivals_of_blob(plane.ledger, place, wanted, limit=limit + 1)
     else:
         found = list_arrivals(
             plane.ledger,
             plane.pipelines,
             wanted,
             are_outputs_wanted=outputs == "1",
-            limit=limit,
+            limit=limit + 1,
             now=plane.clock.now(),
         )
     waiting = Waiting(plane)
-    shown = [arrival_to_public_json(arrival, waits=waiting.of_arrival(arrival)) for arrival in found]
-    return as_json(200, {"arrivals": shown})
+    return as_list(
+        "arrivals", found, lambda one: arrival_to_public_json(one, waits=waiting.of_arrival(one)), limit=limit
+    )
 
 
 def _show_arrival(req: func.HttpRequest) -> func.HttpResponse:
@@ -151,8 +158,7 @@ def _list_signals(req: func.HttpRequest) -> func.HttpResponse:
     query = Query(req)
     limit = query.limit()
     query.check()
-    found = plane.signals.recent(limit=limit)
-    return as_json(200, {"signals": [signal_to_public_json(record) for record in found]})
+    return as_list("signals", plane.signals.recent(limit=limit + 1), signal_to_public_json, limit=limit)
 
 
 def _show_lineage(req: func.HttpRequest) -> func.HttpResponse:

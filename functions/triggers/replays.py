@@ -3,7 +3,7 @@
 import azure.functions as func
 
 from functions.core.access import Role
-from functions.triggers.answers import Query, accepted, admit, answer, as_json
+from functions.triggers.answers import Query, accepted, admit, answer, as_json, as_list
 
 __all__ = ["replay_functions"]
 
@@ -61,8 +61,8 @@ def _list_dead_letters(req: func.HttpRequest) -> func.HttpResponse:
     query = Query(req)
     prefix, limit, every = query.text("prefix", at_most=1024), query.limit(), query.one_of("all", ("0", "1"))
     query.check()
-    found = list_dead_letters(plane, prefix=prefix or "", are_replayed_wanted=every == "1", limit=limit)
-    return as_json(200, {"dead_letters": found})
+    found = list_dead_letters(plane, prefix=prefix or "", are_replayed_wanted=every == "1", limit=limit + 1)
+    return as_list("dead_letters", found, lambda letter: letter, limit=limit)
 
 
 def _request_backfill(req: func.HttpRequest) -> func.HttpResponse:
@@ -83,8 +83,7 @@ def _list_backfills(req: func.HttpRequest) -> func.HttpResponse:
     query = Query(req)
     limit = query.limit()
     query.check()
-    found = list_backfills(plane, limit=limit)
-    return as_json(200, {"backfills": [backfill_to_public_json(backfill) for backfill in found]})
+    return as_list("backfills", list_backfills(plane, limit=limit + 1), backfill_to_public_json, limit=limit)
 
 
 def _show_backfill(req: func.HttpRequest) -> func.HttpResponse:

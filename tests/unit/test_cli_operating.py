@@ -36,6 +36,15 @@ BACKFILL = {
 }
 
 
+LETTER = {
+    "name": "poison/x[1].json",
+    "at": "2026-03-01T00:00:00.000000Z",
+    "queue": "arrivals",
+    "reason": "no JSON",
+    "replayed": None,
+}
+
+
 @dataclass
 class Plane:
     """A control plane that answers as it was told, and remembers what it was asked."""
@@ -503,13 +512,12 @@ def test_backfills_are_listed(plane: Plane) -> None:
 
 
 def test_dead_letters_are_listed(plane: Plane) -> None:
-    letter = {"name": "poison/x[1].json", "at": "2026-03-01T00:00:00.000000Z", "queue": "arrivals", "reason": "no JSON"}
-    plane.tell("GET /api/dead-letters?limit=100", (200, {"dead_letters": [letter]}))
+    plane.tell("GET /api/dead-letters?limit=100", (200, {"dead_letters": [LETTER]}))
 
     text, document = tidegate(plane, "dead-letters"), tidegate(plane, "dead-letters", "--json")
 
     assert "poison/x[1].json" in text.stdout
-    assert json.loads(document.stdout) == letter
+    assert json.loads(document.stdout) == LETTER
 
 
 def test_dead_letters_that_were_replayed_are_listed_on_demand(plane: Plane) -> None:
@@ -526,6 +534,36 @@ def test_dead_letters_that_were_replayed_are_listed_on_demand(plane: Plane) -> N
     assert "2026-03-02T08:30:00" in text.stdout
     assert "e-1: arrival [1] is held" in text.stdout
     assert [json.loads(line) for line in documents.stdout.splitlines()] == letters
+
+
+@pytest.mark.parametrize(
+    ("command", "entry", "narrowed"),
+    [
+        ("runs", LISTED_RUN, ": narrow it with --pipeline, --state, --blob or --model"),
+        ("arrivals", LISTED_ARRIVAL, ": narrow it with --pipeline, --state or --blob"),
+        ("signals", LISTED_SIGNAL, ""),
+        ("backfills", BACKFILL, ""),
+        ("dead-letters", LETTER, ": narrow it with --prefix"),
+    ],
+)
+def test_a_list_that_was_cut_says_so_and_how_to_see_more(
+    plane: Plane, command: str, entry: dict[str, Any], narrowed: str
+) -> None:
+    """On standard error, so what reads the list finds the same in it as before."""
+    for limit, has_more in (("2", True), ("600", True), ("1000", True), ("3", False)):
+        answer = {command.replace("-", "_"): [entry], "has_more": has_more}
+        plane.tell(f"GET /api/{command}?limit={limit}", (200, answer))
+
+    text, further, most, whole = (tidegate(plane, command, "--limit", limit) for limit in ("2", "600", "1000", "3"))
+    document = tidegate(plane, command, "--limit", "2", "--json")
+
+    assert [done.exit_code for done in (text, further, most, whole, document)] == [0] * 5
+    assert text.output.splitlines()[-1] == "showing 2, there are more: --limit 4"  # where it is seen
+    assert text.stderr == document.stderr == "showing 2, there are more: --limit 4\n"
+    assert further.stderr == "showing 600, there are more: --limit 1000\n"
+    assert most.stderr == f"showing 1000, there are more than one answer has{narrowed}\n"
+    assert (whole.stderr, text.stdout) == ("", whole.stdout)
+    assert json.loads(document.stdout) == entry
 
 
 @pytest.mark.parametrize("text", ["yesterday", "2026-13-01", "7x", "", "2026-03-01T12:30"])

@@ -267,6 +267,47 @@ def test_arrivals_are_listed_by_state_pipeline_and_blob(world: World) -> None:
     assert paths(since="2026-03-02T00:00:00Z") == []
 
 
+def fill_lists(world: World) -> None:
+    """Have two entries in each list that has a limit."""
+    for minute, name in enumerate(("a.parquet", "b.parquet")):
+        world.deliver(make_blob(name))
+        record_signal(world, name, minute=minute)
+        world.quarantine.documents[f"A/{name}.json"] = {}
+        assert ask("request_backfill", "POST", body={"pipeline": SCORING, "prefix": f"flights/new/{name}"})[0] == 202
+
+
+LISTS = {
+    "list_runs": "runs",
+    "list_arrivals": "arrivals",
+    "list_signals": "signals",
+    "list_backfills": "backfills",
+    "list_dead_letters": "dead_letters",
+}
+
+
+@pytest.mark.parametrize(("function", "name"), LISTS.items())
+def test_a_list_says_whether_there_are_more_than_it_shows(world: World, function: str, name: str) -> None:
+    """It stopped at its limit as if that were all."""
+    fill_lists(world)
+
+    answers_by_limit = [ask(function, query={"limit": str(limit)})[1] for limit in (1, 2, 1000)]
+
+    assert [len(cast("list[object]", document[name])) for document in answers_by_limit] == [1, 2, 2]
+    assert [document["has_more"] for document in answers_by_limit] == [True, False, False]
+
+
+@pytest.mark.parametrize(("function", "name"), [("list_runs", "runs"), ("list_arrivals", "arrivals")])
+def test_a_list_about_a_blob_says_whether_there_are_more(world: World, function: str, name: str) -> None:
+    for etag in ("0x1", "0x2"):
+        world.deliver(make_blob("a.parquet", etag=etag))
+    query = {"blob": make_blob("a.parquet").url}
+
+    cut, whole = (ask(function, query={**query, "limit": limit})[1] for limit in ("1", "2"))
+
+    assert [len(cast("list[object]", document[name])) for document in (cut, whole)] == [1, 2]
+    assert (cut["has_more"], whole["has_more"]) == (True, False)
+
+
 def test_what_runs_wrote_is_listed_on_demand_only(world: World) -> None:
     """Spark raises a dozen events a run, all ignored; among them nobody finds the file that they look for."""
     scores = f"{SCORING}/batch=0123456789abcdef/model_version=7/part-0.parquet"
