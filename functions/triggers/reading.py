@@ -4,8 +4,8 @@ import azure.functions as func
 
 from functions.core.access import Role
 from functions.core.errors import InvalidRequestError, NotFoundError, Problem
-from functions.core.listing import RUN_STATES, ArrivalFilter, RunFilter, parse_blob_place
 from functions.core.ledger import Run
+from functions.core.listing import RUN_STATES, ArrivalFilter, RunFilter, parse_blob_place
 from functions.core.model import ArrivalId, ArrivalState, PipelineKey
 from functions.triggers.answers import Query, admit, answer, as_json, as_list, run_id_in
 
