@@ -198,9 +198,20 @@ class _Token:
 
 
 def _was_sent(error: BaseException) -> bool:
+    """Return whether the service may have got the request.
+
+    A TLS connection may break after the handshake too, unless the certificate is to blame; and of a proxy's
+    connection that broke after the request, urllib3 says that the proxy could not be reached.
+    """
+    from ssl import SSLCertVerificationError
+
     from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyError, SSLError
 
-    return not isinstance(error, ConnectTimeoutError | NewConnectionError | ProxyError | SSLError)
+    if isinstance(error, ProxyError):
+        return _was_sent(error.original_error)
+    if isinstance(error, SSLError):
+        return not (error.args and isinstance(error.args[0], SSLCertVerificationError))
+    return not isinstance(error, ConnectTimeoutError | NewConnectionError)
 
 
 def _as_azure_core_says(error: BaseException) -> "AzureError":

@@ -1,10 +1,14 @@
 """Requests of the ledger are signed, repeated only where that is harmless, and fail as the SDK's would."""
 
+import os
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import IPv4Address
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +16,11 @@ from typing import Any
 import pytest
 from azure.core.credentials import AccessToken
 from azure.core.exceptions import ClientAuthenticationError
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3 import HTTPSConnectionPool, PoolManager, ProxyManager
 
@@ -34,6 +43,17 @@ class Service:
     received: list[tuple[str, str, dict[str, str]]] = field(default_factory=list[tuple[str, str, dict[str, str]]])
 
     connections: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
+    server: ThreadingHTTPServer | None = None
+
+    def over_tls(self, folder: Path) -> Path:
+        """Have it speak TLS; return the certificate that it shows."""
+        certificate = make_certificate(folder)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        assert self.server is not None
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
+        self.url = self.url.replace("http://", "https://")
+        return certificate
 
     def table(self) -> Table:
         storage = StorageAccount(
@@ -55,6 +75,23 @@ def says(status: int, text: str = "", **headers: str) -> Answering:
         handler.wfile.write(text.encode())
 
     return answer
+
+
+def make_certificate(folder: Path) -> Path:
+    """Return a file with a certificate of this machine, signed by itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "service")])
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(datetime.now(UTC) - timedelta(days=1))
+        .not_valid_after(datetime.now(UTC) + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    file = folder / "service.pem"
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    file.write_bytes(secret + made.public_bytes(Encoding.PEM))
+    return file
 
 
 def hangs_up(handler: BaseHTTPRequestHandler) -> None:
@@ -79,8 +116,12 @@ def service() -> Iterator[Service]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    running = Service(url=f"http://127.0.0.1:{server.server_port}")
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request: object, client_address: object) -> None:
+            """Say nothing of a client that does not trust it."""
+
+    server = Server(("127.0.0.1", 0), Handler)
+    running = Service(url=f"http://127.0.0.1:{server.server_port}", server=server)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield running
@@ -299,3 +340,60 @@ def test_authorities_are_those_that_the_machine_trusts(monkeypatch: pytest.Monke
 
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path))
     assert pool_for(url, size=1).connection_pool_kw["ca_cert_dir"] == str(tmp_path)
+
+
+def test_an_insert_through_a_proxy_that_may_have_been_done_is_not_repeated(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """urllib3 forgets, when the connection closes, that it had reached the proxy, and blames the proxy."""
+    for name in ("NO_PROXY", "no_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", service.url)
+    service.answers = [hangs_up]
+
+    with pytest.raises(LedgerUnavailableError, match="ServiceResponseError"):
+        Service(url="http://storage.example").table().insert("p", "k", {"n": 1})
+
+    assert service.verbs() == ["POST"]
+
+
+def test_a_proxy_that_is_not_there_is_a_request_that_was_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_PROXY", "no_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+
+    with pytest.raises(LedgerUnavailableError, match="ServiceRequestError"):
+        Service(url="http://storage.example").table().insert("p", "k", {"n": 1})
+
+
+def garbles(handler: BaseHTTPRequestHandler) -> None:
+    """Answer with bytes that are no TLS, as a network that breaks a connection in the middle may."""
+    os.write(handler.connection.fileno(), b"no record of TLS")
+    handler.close_connection = True
+
+
+def test_an_insert_whose_answer_is_no_tls_is_not_repeated(
+    service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Not every error of TLS is one of the handshake."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(service.over_tls(tmp_path)))
+    service.answers = [garbles]
+
+    with pytest.raises(LedgerUnavailableError, match="ServiceResponseError"):
+        service.table().insert("p", "k", {"n": 1})
+
+    assert service.verbs() == ["POST"]
+
+
+def test_a_service_that_cannot_be_trusted_is_told_nothing(
+    service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    monkeypatch.delenv("CURL_CA_BUNDLE", raising=False)
+    service.over_tls(tmp_path)
+    service.answers = [says(204)]
+
+    with pytest.raises(LedgerUnavailableError, match="ServiceRequestError"):
+        service.table().insert("p", "k", {"n": 1})
+
+    assert service.received == []
