@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from azure.core.credentials import AccessToken, TokenCredential
+    from azure.core.credentials import AccessToken, AccessTokenInfo, TokenCredential
     from azure.core.exceptions import AzureError, HttpResponseError
     from urllib3 import BaseHTTPResponse, PoolManager
 
@@ -28,6 +28,7 @@ __all__ = ["Answer", "Signature", "TableConnection", "TableRequest", "by_account
 
 _SCOPE: Final = "https://storage.azure.com/.default"
 _NEW_TOKEN_BEFORE_S: Final = 300
+_ASK_AGAIN_S: Final = 30.0  # for a token that was not to be had, while the one before it lives
 _UNAUTHORIZED: Final = 401
 _CONNECT_S: Final = 5.0
 _READ_S: Final = 15.0
@@ -180,16 +181,41 @@ def by_token(credential: "TokenCredential") -> Signature:
 class _Token:
     def __init__(self, credential: "TokenCredential") -> None:
         self._credential = credential
-        self._token: AccessToken | None = None
+        self._token: AccessToken | AccessTokenInfo | None = None
+        self._renew_at = 0.0
+        self._failure: Exception | None = None
         self._lock = threading.Lock()
 
     def __call__(self, request: TableRequest) -> str:
         if not request.url.startswith("https://"):
             raise ValueError("a token goes over https only")
+        before = self._failure
         with self._lock:  # one thread asks for all of them
-            if self._token is None or self._token.expires_on - time.time() < _NEW_TOKEN_BEFORE_S:
-                self._token = self._credential.get_token(_SCOPE)
+            if self._token is None or time.time() >= self._renew_at:
+                if self._failure is not None and self._failure is not before:
+                    raise self._failure  # of the thread that this one waited for
+                self._token = self._renewed()
             return f"Bearer {self._token.token}"
+
+    def _renewed(self) -> "AccessToken | AccessTokenInfo":
+        """Return a new token, or the one that there is if it can be used a little longer."""
+        token, now = self._token, time.time()
+        try:
+            if hasattr(self._credential, "get_token_info"):  # which says when to renew it
+                token = self._credential.get_token_info(_SCOPE)
+            else:
+                token = self._credential.get_token(_SCOPE)
+        except Exception as error:
+            if token is None or token.expires_on - now < _NEW_TOKEN_BEFORE_S:
+                self._failure = error
+                raise
+            self._renew_at = now + _ASK_AGAIN_S
+            return token
+        self._failure = None
+        self._renew_at = token.expires_on - _NEW_TOKEN_BEFORE_S
+        if (refresh_on := getattr(token, "refresh_on", None)) is not None:  # long before it expires
+            self._renew_at = min(self._renew_at, refresh_on)
+        return token
 
     def forget(self) -> None:
         """Ask for a new token next time: this one was not accepted."""

@@ -5,6 +5,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,8 +15,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from azure.core.credentials import AccessToken
+from azure.core.credentials import AccessToken, AccessTokenInfo
 from azure.core.exceptions import ClientAuthenticationError
+from azure.identity import CredentialUnavailableError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -285,6 +287,90 @@ def test_a_credential_that_is_refused_says_so() -> None:
 
     with pytest.raises(ClientAuthenticationError):
         TableConnection("https://account", PoolManager(), by_token(NoIdentity())).send(SECURE)
+
+
+class Counted:
+    """A lock that counts who has come to it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counting = threading.Lock()
+        self.came = 0
+
+    def __enter__(self) -> None:
+        with self._counting:
+            self.came += 1
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def test_threads_that_wait_for_a_token_fail_with_the_one_that_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An identity that answers nobody takes its time to say so; sixteen threads must not hear it one by one."""
+    lock = Counted()
+    monkeypatch.setattr("functions.adapters.table_connection.threading", SimpleNamespace(Lock=lambda: lock))
+
+    class Silent:
+        asked = 0
+
+        def get_token(self, *_: str, **__: Any) -> AccessToken:
+            self.asked += 1
+            deadline = time.monotonic() + 30
+            while lock.came < 16:
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+            raise ClientAuthenticationError("no identity")
+
+    credential = Silent()
+    sign = by_token(credential)
+    with ThreadPoolExecutor(16) as pool:
+        errors = [future.exception() for future in [pool.submit(sign, SECURE) for _ in range(16)]]
+
+    assert {type(error) for error in errors} == {ClientAuthenticationError}
+    assert credential.asked == 1
+    with pytest.raises(ClientAuthenticationError):
+        sign(SECURE)
+    assert credential.asked == 2
+
+
+class Renewing:
+    """Gives out numbered tokens that it wants to be asked to renew at once, and fails when told to."""
+
+    def __init__(self, *, refresh_in_s: int) -> None:
+        self.refresh_in_s = refresh_in_s
+        self.given = 0
+        self.asked = 0
+        self.fails = False
+
+    def get_token(self, *_: str, **__: Any) -> AccessToken:
+        raise NotImplementedError
+
+    def get_token_info(self, *scopes: str, options: Any = None) -> AccessTokenInfo:
+        assert (scopes, options) == (("https://storage.azure.com/.default",), None)
+        self.asked += 1
+        if self.fails:
+            raise CredentialUnavailableError("scripted")
+        self.given += 1
+        now = int(time.time())
+        return AccessTokenInfo(f"token-{self.given}", now + 3600, refresh_on=now + self.refresh_in_s)
+
+
+def test_a_token_is_renewed_when_its_issuer_recommends_it() -> None:
+    early, late = by_token(Renewing(refresh_in_s=0)), by_token(Renewing(refresh_in_s=1800))
+
+    assert [early(SECURE) for _ in range(2)] == ["Bearer token-1", "Bearer token-2"]
+    assert [late(SECURE) for _ in range(2)] == ["Bearer token-1", "Bearer token-1"]
+
+
+def test_a_token_that_cannot_be_renewed_yet_is_used_while_it_lives() -> None:
+    credential = Renewing(refresh_in_s=0)
+    sign = by_token(credential)
+    sign(SECURE)
+    credential.fails = True
+
+    assert [sign(SECURE) for _ in range(3)] == ["Bearer token-1"] * 3
+    assert credential.asked == 2  # and not again for a while
 
 
 def test_the_key_signs_date_account_and_path_and_is_not_sent() -> None:
