@@ -130,8 +130,11 @@ class TableConnection:
         return answer
 
     def close(self) -> None:
-        """Close the connections."""
-        self._pool.clear()
+        """Close the connections; who sends more opens new ones."""
+        connections = self._connections
+        self._pool.clear()  # which closes nothing that someone still has in hand
+        self._connections = self._pool.connection_from_url(self.url)
+        connections.close()
 
 
 def pool_for(url: str, *, size: int) -> "PoolManager":

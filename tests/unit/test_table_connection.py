@@ -45,6 +45,7 @@ class Service:
     received: list[tuple[str, str, dict[str, str]]] = field(default_factory=list[tuple[str, str, dict[str, str]]])
 
     connections: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
+    ended: threading.Event = field(default_factory=threading.Event)  # a connection, by whoever opened it
     server: ThreadingHTTPServer | None = None
 
     def over_tls(self, folder: Path) -> Path:
@@ -112,6 +113,10 @@ def service() -> Iterator[Service]:
             running.received.append((self.command, self.path, dict(self.headers)))
             answer = running.answers.pop(0) if len(running.answers) > 1 else running.answers[0]
             answer(self)
+
+        def finish(self) -> None:
+            super().finish()
+            running.ended.set()
 
         do_GET = do_PUT = do_POST = do_DELETE = handle_one  # noqa: N815 - the names of http.server
 
@@ -483,3 +488,18 @@ def test_a_service_that_cannot_be_trusted_is_told_nothing(
         service.table().insert("p", "k", {"n": 1})
 
     assert service.received == []
+
+
+def test_connections_that_are_closed_are_closed_and_may_be_opened_again(service: Service) -> None:
+    storage = StorageAccount(
+        connection_string=f"AccountName=account;AccountKey={KEY};TableEndpoint={service.url}/account"
+    )
+    service.answers = [says(200, ROW)]
+    table = AzureTables(storage, prefix="test").table("rows")
+    table.get("p", "k")
+
+    storage.close()
+
+    assert service.ended.wait(30)
+    assert table.get("p", "k") is not None
+    assert len(service.connections) == 2
