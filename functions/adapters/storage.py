@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from functions.adapters.table_connection import TableConnection, by_account_key, by_token, pool_for
 
@@ -155,19 +156,24 @@ def _account_in(connection_string: str) -> str:
 
 
 def _table_url_in(connection_string: str) -> str:
+    """Return where the SDK's client looks, which heeds a protocol only beside a suffix."""
     parts = _parts_of(connection_string)
-    if endpoint := parts.get("TableEndpoint"):
-        return endpoint.rstrip("/")
-    scheme, suffix = parts.get("DefaultEndpointsProtocol", "https"), parts.get("EndpointSuffix", "core.windows.net")
-    return f"{scheme}://{_account_in(connection_string)}.table.{suffix}"
+    url = parts.get("tableendpoint")
+    if url is None:
+        suffix = parts.get("endpointsuffix")
+        scheme = parts.get("defaultendpointsprotocol", "https") if suffix is not None else "https"
+        url = f"{scheme}://{_account_in(connection_string)}.table.{suffix or 'core.windows.net'}"
+    place = urlsplit(url if url.lower().startswith("http") else f"https://{url}")
+    return f"{place.scheme}://{place.netloc}{place.path.rstrip('/')}"  # a signature may follow
 
 
 def _parts_of(connection_string: str) -> dict[str, str]:
-    return dict(part.split("=", 1) for part in connection_string.split(";") if "=" in part)
+    parts = (part.split("=", 1) for part in connection_string.strip().split(";") if "=" in part)
+    return {name.lower(): value for name, value in parts}
 
 
 def _part_of(connection_string: str, name: str) -> str:
     parts = _parts_of(connection_string)
-    if name not in parts:
+    if name.lower() not in parts:
         raise ValueError(f"expected {name} in the storage connection string")
-    return parts[name]
+    return parts[name.lower()]

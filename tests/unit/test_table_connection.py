@@ -490,6 +490,27 @@ def test_a_service_that_cannot_be_trusted_is_told_nothing(
     assert service.received == []
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "",
+        "DefaultEndpointsProtocol=https;EndpointSuffix=core.chinacloudapi.cn",
+        "DefaultEndpointsProtocol=http;EndpointSuffix=core.windows.net\n",
+        "DefaultEndpointsProtocol=http",
+        "defaultendpointsprotocol=HTTPS;endpointsuffix=core.windows.net",
+        "TableEndpoint=http://[::1]:10002/account/",
+        "tableendpoint=http://127.0.0.1:10002/account",
+        "TableEndpoint=HTTPS://account.table.core.windows.net/?sv=2026&sig=secret",
+        "TableEndpoint=https://account.table.example;TableSecondaryEndpoint=https://account-secondary.table.example",
+        "TableEndpoint=account.table.example",
+    ],
+)
+def test_the_account_is_where_the_sdk_finds_it(rest: str) -> None:
+    storage = StorageAccount(connection_string=f"AccountName=account;AccountKey={KEY};{rest}")
+
+    assert storage.table_connection.url == storage.tables.url
+
+
 def test_connections_that_are_closed_are_closed_and_may_be_opened_again(service: Service) -> None:
     storage = StorageAccount(
         connection_string=f"AccountName=account;AccountKey={KEY};TableEndpoint={service.url}/account"
