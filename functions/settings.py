@@ -208,10 +208,10 @@ def _account_of(connection: str) -> str | None:
         key.strip() and value.strip() for key, value in fields.items()
     ):
         return None
-    account, key = fields.get("AccountName", ""), fields.get("AccountKey")
+    account, key = fields.get("AccountName", ""), fields.get("AccountKey", "")  # the ledger signs with nothing else
     is_right = (
         re.fullmatch(_ACCOUNT, account) is not None
-        and (_is_base64(key) if key is not None else "SharedAccessSignature" in fields)
+        and _is_base64(key)
         and fields.get("DefaultEndpointsProtocol", "https") in {"http", "https"}
         and all(_is_endpoint(value) for name, value in fields.items() if name.endswith("Endpoint"))
     )

@@ -106,6 +106,7 @@ def test_empty_setting_is_a_missing_one() -> None:
         ({"TIDEGATE_STORAGE": "AccountName=contoso"}, "TIDEGATE_STORAGE"),
         ({"TIDEGATE_STORAGE": "AccountName=contoso;AccountKey="}, "TIDEGATE_STORAGE"),
         ({"TIDEGATE_STORAGE": "AccountName=contoso;AccountKey=a"}, "TIDEGATE_STORAGE"),
+        ({"TIDEGATE_STORAGE": "AccountName=contoso;SharedAccessSignature=sv=2026&sig=x"}, "TIDEGATE_STORAGE"),
         ({"TIDEGATE_STORAGE": "AccountName=contoso;AccountKey=a2V5;AccountName=fabrikam"}, "TIDEGATE_STORAGE"),
         ({"TIDEGATE_STORAGE": "x;AccountName=contoso;AccountKey=a2V5"}, "TIDEGATE_STORAGE"),
         ({"TIDEGATE_STORAGE": "AccountName=contoso;AccountKey=a2V5;TableEndpoint=http://[::1"}, "TIDEGATE_STORAGE"),
