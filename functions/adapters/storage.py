@@ -1,4 +1,4 @@
-"""Builds the storage account's clients at first use, all on one pool of connections."""
+"""Builds the storage account's clients at first use, on one pool of connections; the ledger's own has another."""
 
 import threading
 from collections.abc import Callable
@@ -22,8 +22,9 @@ class StorageAccount:
     """One storage account, by connection string (the local cloud) or by name and managed identity (Azure).
 
     Every client is made once and shared by all threads. A request that is not answered is repeated once, at
-    once (a kept connection may have gone stale): our writes are compare-and-set, so a repeat that comes second
-    loses harmlessly. More patience is the queue's, not a sleeping thread's.
+    once (a kept connection may have gone stale), but for an insert of the ledger that may be done: other writes are
+    compare-and-set, so a repeat that comes second loses harmlessly. More patience is the queue's, not a sleeping
+    thread's.
     """
 
     def __init__(

@@ -2,7 +2,7 @@
 
 The SDK makes and reads a transaction with five threads and an e-mail parser, and looks at every value of a row some
 times; both cost more than the request itself. The bytes are the same; a test compares them. Signing in, connections
-and repeats are azure-core's.
+and repeats are `table_connection`'s.
 
 Source: "Query Entities", "Insert Entity", "Update Entity", "Insert Or Replace Entity", "Delete Entity" and "Performing
 entity group transactions", Table service REST API, version 2019-02-02.
@@ -70,6 +70,7 @@ def read_row(connection: TableConnection, table: str, partition: str, key: str) 
 
     Raises:
         HttpResponseError: The service refused the request.
+        DecodeError: Its answer is no row.
     """
     place = _place(connection.url, table, partition, key)
     answer = connection.send(TableRequest("GET", place, {**_dated(), **_ANSWERS_IN_JSON}))
@@ -96,8 +97,8 @@ def read_rows(
             return
         if answer.status != _OK:
             raise answer.error()
-        rows = answer.document()["value"]
-        yield from map(_row_in, rows)
+        rows = _rows_in(answer.document())
+        yield from rows
         limit -= len(rows)
         continuation = {
             name: answer.headers[header] for name, header in _CONTINUATIONS.items() if header in answer.headers
@@ -140,7 +141,10 @@ def write_rows(connection: TableConnection, table: str, partition: str, rows: Se
     answer = connection.send(TableRequest("POST", f"{connection.url}/$batch", headers, body))
     if answer.status != _ACCEPTED:
         raise answer.error()
-    return versions_in(answer.text)
+    versions = versions_in(answer.text)
+    if len(versions) != len(rows):
+        raise _mangled()
+    return versions
 
 
 def request_of(url: str, table: str, partition: str, row: Write) -> TableRequest:
@@ -205,9 +209,26 @@ def _query(
     return f"{url}/{table}()?{urlencode({'$filter': condition, '$top': rows, **continuation}, quote_via=quote)}"
 
 
+def _rows_in(document: dict[str, Any]) -> list[StoredRow]:
+    try:
+        return [_row_in(row) for row in document["value"]]
+    except (KeyError, TypeError) as error:
+        raise _mangled() from error
+
+
 def _row_in(document: dict[str, Any]) -> StoredRow:
+    try:
+        partition, key, version = document["PartitionKey"], document["RowKey"], str(document["odata.etag"])
+    except (KeyError, TypeError) as error:
+        raise _mangled() from error
     values = {name: value for name, value in document.items() if name not in _KEYS and "odata." not in name}
-    return StoredRow(document["PartitionKey"], document["RowKey"], values, str(document["odata.etag"]))
+    return StoredRow(partition, key, values, version)
+
+
+def _mangled() -> Exception:
+    from azure.core.exceptions import DecodeError
+
+    return DecodeError("the answer is not what was asked for")
 
 
 def _quoted(key: str) -> str:

@@ -200,11 +200,22 @@ def test_a_refusal_means_what_its_status_says(service: Service, status: int, exp
     assert len(service.received) == 4
 
 
-def test_an_answer_that_was_mangled_on_its_way_is_no_row(service: Service) -> None:
-    service.answers = [says(200, '{"PartitionKey": "p", "Row')]
+@pytest.mark.parametrize("text", ['{"PartitionKey": "p", "Row', '{"PartitionKey": "p", "RowKey": "k"}', "{}", "[]"])
+def test_an_answer_that_was_mangled_on_its_way_is_no_row(service: Service, text: str) -> None:
+    """Nor is one that somebody on the way has made up."""
+    service.answers = [says(200, text)]
+    table = service.table()
+
+    for action in (lambda: table.get("p", "k"), lambda: list(table.query("p", limit=1))):
+        with pytest.raises(LedgerUnavailableError, match="DecodeError"):
+            action()
+
+
+def test_a_transaction_whose_answer_misses_parts_may_have_been_done(service: Service) -> None:
+    service.answers = [says(202, "HTTP/1.1 204 No Content\r\nETag: v1\r\n")]
 
     with pytest.raises(LedgerUnavailableError, match="DecodeError"):
-        service.table().get("p", "k")
+        service.table().write_many("p", [Write.put("a", {}), Write.put("b", {})])
 
 
 def test_a_query_follows_its_continuations_also_over_an_empty_page(service: Service) -> None:
