@@ -1,6 +1,6 @@
 """Keeps, lists, reads and marks what was given up: quarantined messages and the dead letters of Event Grid."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC
 from typing import Final
 
@@ -15,6 +15,7 @@ __all__ = ["BlobDeadLetters"]
 
 _MARK: Final = "tidegate_replayed"  # metadata of the letter itself, so whatever removes the letter removes it too
 _PAGE: Final = 5000  # the service's own limit
+_METADATA_BYTES: Final = 8192  # the service's own limit for the names and values of one blob, as headers at worst
 
 
 class BlobDeadLetters(BlobQuarantine):
@@ -57,7 +58,16 @@ class BlobDeadLetters(BlobQuarantine):
                 found = blob.get_blob_properties()
                 earlier = Replayed.from_mark(found.metadata.get(_MARK))
                 if earlier is None or earlier.at < replayed.at:
-                    metadata = {**found.metadata, _MARK: replayed.to_mark()}
+                    others = {name: value for name, value in found.metadata.items() if name != _MARK}
+                    room = _METADATA_BYTES - _size_of({**others, _MARK: ""})
+                    mark = replayed.to_mark(room)
+                    if len(mark) > room:
+                        return  # what others keep there stays, and the letter in the list: its replay counts
+                    metadata = {**others, _MARK: mark}
                     blob.set_blob_metadata(metadata, etag=found.etag, match_condition=MatchConditions.IfNotModified)
         except NotFoundError:
             return
+
+
+def _size_of(metadata: Mapping[str, str]) -> int:
+    return sum(len(f"x-ms-meta-{name}{value}".encode()) for name, value in metadata.items())

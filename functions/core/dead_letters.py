@@ -64,14 +64,18 @@ class Replayed:
         """Return it for people, in the words of a replay's own answer."""
         return {"at": to_iso(self.at), "did": list(self.did)}
 
-    def to_mark(self) -> str:
-        """Return it as a text that a header can carry; of a letter with many messages what came of the first ones."""
+    def to_mark(self, room: int = _MAX_MARK) -> str:
+        """Return it as a text that a header can carry; of a letter with many messages what came of the first ones.
+
+        Args:
+            room: How many characters there are for it; what has room for none of the lines may be longer.
+        """
         kept = [line if len(line) <= _MAX_LINE else f"{line[:_MAX_LINE]}…" for line in self.did]
         while True:
             others = len(self.did) - len(kept)
             lines = [*kept, f"… and {others} more"] if others else kept
             mark = quote(json.dumps({"at": to_iso(self.at), "did": lines}), safe=" ,:;=()/")
-            if len(mark) <= _MAX_MARK:
+            if len(mark) <= min(room, _MAX_MARK) or not kept:
                 return mark
             kept = kept[: len(kept) // 2]
 
@@ -87,7 +91,8 @@ class Replayed:
         at, did = parse_utc(str(document.get("at"))), document.get("did")
         if at is None or not isinstance(did, list):
             return None
-        return cls(at=at, did=tuple(str(line) for line in did))
+        # Others can write metadata too: half a character would break the answer in which the whole list goes.
+        return cls(at=at, did=tuple(str(line).encode(errors="replace").decode() for line in did))
 
 
 def read_dead_letter(content: bytes) -> tuple[GivenUp, ...]:

@@ -325,3 +325,23 @@ def test_what_was_marked_in_another_way_waits(storage: StorageAccount) -> None:
     (marked,) = quarantine.list("", at_a_time=5)
     assert (waiting.replayed, marked.replayed is None) == (None, False)
     assert blob.get_blob_properties().metadata["owner"] == "ann"
+
+
+@pytest.mark.parametrize("storage", KINDS[1:], indirect=True)
+@pytest.mark.parametrize(("taken", "is_marked"), [(0, True), (5000, True), (7900, True), (8150, False)])
+def test_a_mark_takes_what_room_others_have_left(storage: StorageAccount, taken: int, is_marked: bool) -> None:
+    """Azure refuses more than 8 KiB of metadata, which Azurite takes; a replay must not fail for its mark."""
+    container = fresh_name("deadletter")
+    quarantine = BlobDeadLetters(storage, container=container)
+    quarantine.keep("A/a.json", {})
+    blob = storage.blobs().get_blob_client(container, "A/a.json")
+    blob.set_blob_metadata({"owner": "x" * taken})
+
+    replayed = Replayed(at=datetime(2026, 3, 1, tzinfo=UTC), did=tuple(f"e-{number}: held" for number in range(3000)))
+    quarantine.mark_replayed("A/a.json", replayed)
+
+    (letter,) = quarantine.list("", at_a_time=5)
+    metadata = blob.get_blob_properties().metadata
+    assert (letter.replayed is not None) == is_marked
+    assert metadata["owner"] == "x" * taken
+    assert sum(len(f"x-ms-meta-{name}{value}") for name, value in metadata.items()) <= 8192

@@ -40,11 +40,29 @@ def test_a_mark_says_what_came_of_each_message_as_long_as_a_header_has_room() ->
 
     read = [Replayed.from_mark(mark) for mark in marks]
     assert all(mark.isascii() and mark.isprintable() and len(mark) <= 4000 for mark in marks)
-    assert read[0] == short
+    assert read[0] == Replayed(at=at, did=("e-1: held \U0001f600?%25\n",))
     assert read[1] is not None
     assert read[1].did[0] == long.did[0]
     assert re.fullmatch("\u2026 and [0-9]+ more", read[1].did[-1])
     assert read[2] == Replayed(at=at, did=("x" * 300 + "\u2026",))
+
+
+def test_a_mark_of_somebody_else_is_text_that_an_answer_can_carry() -> None:
+    """One such letter must not keep the others from being listed."""
+    mark = Replayed.from_mark('{"at": "2026-03-01T12:00:00Z", "did": ["\\ud800", 1]}')
+
+    assert mark is not None
+    assert mark.did == ("?", "1")
+
+
+@pytest.mark.parametrize("room", [0, 105, 200, 4000, 8000])
+def test_a_mark_is_as_long_as_there_is_room_or_as_short_as_it_can_be(room: int) -> None:
+    replayed = Replayed(at=datetime(2026, 3, 1, 12, tzinfo=UTC), did=("e-1: held",) * 3000)
+
+    mark = replayed.to_mark(room)
+
+    assert len(mark) <= max(min(room, 4000), 105)
+    assert Replayed.from_mark(mark) is not None
 
 
 @pytest.mark.parametrize(
