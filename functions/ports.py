@@ -480,7 +480,7 @@ class Quarantine(Protocol):
         """Return the blob's URL; keeping the same message again changes nothing."""
         ...
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str) -> Entry[bytes]:
         """Return a blob that was kept here, by us or by Event Grid; raises NotFoundError."""
         ...
 
@@ -488,8 +488,18 @@ class Quarantine(Protocol):
         """Yield what has a name with this prefix, by name; reads so many at a time, and no more than are asked for."""
         ...
 
-    def mark_replayed(self, name: str, replayed: Replayed) -> None:
-        """Have a letter say that it was replayed; the latest replay stays, and a letter that is gone is left alone."""
+    def mark_replayed(self, name: str, replayed: Replayed, *, version: str | None) -> None:
+        """Have a letter say that it was replayed; the latest replay stays, and a letter that is gone is left alone.
+
+        Args:
+            name: The letter's.
+            replayed: What came of it.
+            version: Of the letter whose messages were taken; None if nobody remembers, and then one that was changed
+                after its replay is left alone: it may be another one.
+
+        Raises:
+            StorageUnavailableError: The letter is not of this version any more.
+        """
         ...
 
 

@@ -9,7 +9,7 @@ from functions.adapters.blobs import BlobQuarantine
 from functions.adapters.storage import StorageAccount
 from functions.core.dead_letters import MAX_DEAD_LETTER_BYTES, Replayed
 from functions.core.errors import NotFoundError, StorageUnavailableError
-from functions.ports import KeptLetter
+from functions.ports import Entry, KeptLetter
 
 __all__ = ["BlobDeadLetters"]
 
@@ -26,11 +26,12 @@ class BlobDeadLetters(BlobQuarantine):
         self._storage = storage
         self._container = container
 
-    def read(self, name: str) -> bytes:
-        """Return a blob that was kept here; raises NotFoundError."""
+    def read(self, name: str) -> Entry[bytes]:
+        """Return a blob that was kept here, with its ETag; raises NotFoundError."""
         blob = self._storage.blobs().get_blob_client(self._container, name)
         with azure_errors(f"reading {name}", StorageUnavailableError):
-            return blob.download_blob(offset=0, length=MAX_DEAD_LETTER_BYTES + 1).readall()
+            found = blob.download_blob(offset=0, length=MAX_DEAD_LETTER_BYTES + 1)
+            return Entry(value=found.readall(), version=str(found.properties.etag))
 
     def list(self, prefix: str, *, at_a_time: int) -> Iterator[KeptLetter]:
         """Yield what has a name with this prefix, by name; reads so many at a time, and no more than are asked for."""
@@ -48,8 +49,8 @@ class BlobDeadLetters(BlobQuarantine):
         except NotFoundError:  # nothing was ever given up
             return
 
-    def mark_replayed(self, name: str, replayed: Replayed) -> None:
-        """Have a letter say that it was replayed; the latest replay stays, and a letter that is gone is left alone."""
+    def mark_replayed(self, name: str, replayed: Replayed, *, version: str | None) -> None:
+        """Have a letter say that it was replayed, if it is the one that was; the latest replay stays."""
         from azure.core import MatchConditions
 
         blob = self._storage.blobs().get_blob_client(self._container, name)
@@ -57,7 +58,11 @@ class BlobDeadLetters(BlobQuarantine):
             with azure_errors(f"marking {name}", StorageUnavailableError, conflict=StorageUnavailableError):
                 found = blob.get_blob_properties()
                 earlier = Replayed.from_mark(found.metadata.get(_MARK))
+                if version is None and earlier is None and found.last_modified > replayed.at:
+                    return
                 if earlier is None or earlier.at < replayed.at:
+                    if version not in {None, found.etag}:
+                        raise StorageUnavailableError(f"marking {name}", "it changed since it was read")
                     others = {name: value for name, value in found.metadata.items() if name != _MARK}
                     room = _METADATA_BYTES - _size_of({**others, _MARK: ""})
                     mark = replayed.to_mark(room)

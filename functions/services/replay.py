@@ -64,18 +64,18 @@ def replay(plane: ControlPlane, body: bytes, *, idempotency_key: str | None, act
         expected = f"the same target as the first under this key, {first.target}, or another key"
         raise InvalidRequestError([Problem("Idempotency-Key", repr(idempotency_key), expected)])
     if first.done_at is not None:
-        _mark(plane, target, first)  # it may have died before it did, or was done by a release that marked nothing
+        _mark(plane, target, first, version=None)  # a release that marked nothing may have done it
         done = f"did it not again: replay {first.id[:16]} did it at {first.done_at:%Y-%m-%d %H:%M:%S} UTC"
         return first, Acted(did_not=(done, *first.did_not))
     with plane.telemetry.span("replay", replay_id=first.id, target=first.target, actor=str(actor)) as span:
-        acted = _act(plane, target, first)
+        acted, version = _act(plane, target, first)
         span.set(outcome="; ".join((*acted.did, *acted.did_not))[:500])
     if target.kind is ReplayKind.DEAD_LETTER and acted.did_not:
         # It is not done: whoever mends what refused a message asks again, in the same words.
         raise DeadLetterRefusedError(target.name, acted.did, acted.did_not)
     finished = replace(first, done_at=plane.clock.now(), did=acted.did, did_not=acted.did_not)
     # A crash between what was done and either line leaves a replay that is not done: a repeat does it all again.
-    _mark(plane, target, finished)
+    _mark(plane, target, finished, version=version)
     plane.operations.finish_replay(finished)
     return finished, acted
 
@@ -101,12 +101,13 @@ def _arrival(plane: ControlPlane, target: ReplayTarget) -> Entry[Arrival]:
     return find_arrival(plane.ledger, plane.pipelines, arrival_id, at=target.at, now=now)
 
 
-def _act(plane: ControlPlane, target: ReplayTarget, replaying: Replay) -> Acted:
+def _act(plane: ControlPlane, target: ReplayTarget, replaying: Replay) -> tuple[Acted, str | None]:
+    """Return what was done and what not, and of which version of a dead letter."""
     match target.kind:
         case ReplayKind.ARRIVAL:
-            return replay_arrival(plane, _arrival(plane, target), replaying)
+            return replay_arrival(plane, _arrival(plane, target), replaying), None
         case ReplayKind.RUN:
-            return _replay_run(plane, RunId(target.name), replaying)
+            return _replay_run(plane, RunId(target.name), replaying), None
         case ReplayKind.DEAD_LETTER:
             return _replay_dead_letter(plane, target.name)
 
@@ -119,17 +120,17 @@ def _replay_run(plane: ControlPlane, run_id: RunId, replaying: Replay) -> Acted:
     return retry_run(plane, run_id, Actor(name=replaying.actor), note=replaying.note)
 
 
-def _replay_dead_letter(plane: ControlPlane, name: str) -> Acted:
+def _replay_dead_letter(plane: ControlPlane, name: str) -> tuple[Acted, str]:
     did: list[str] = []
     did_not: list[str] = []
     try:
-        content = plane.quarantine.read(name)
+        letter = plane.quarantine.read(name)
     except NotFoundError as error:
         raise NotFoundError(
             f"looking for dead letter {name[:200]!r}", "there is none of this name; `tidegate dead-letters` lists them"
         ) from error
     try:
-        letters = read_dead_letter(content)
+        letters = read_dead_letter(letter.value)
     except InvalidDocumentError as error:
         raise InvalidRequestError([Problem("dead_letter", repr(name[:200]), f"a dead letter, but {error}")]) from error
     for given_up in letters:
@@ -138,16 +139,18 @@ def _replay_dead_letter(plane: ControlPlane, name: str) -> Acted:
             did.append(f"{label}: {_hand_over(plane, given_up)}")
         except PermanentError as error:
             did_not.append(f"{label}: {error}")
-    return Acted(did=tuple(did), did_not=tuple(did_not))
+    return Acted(did=tuple(did), did_not=tuple(did_not)), letter.version
 
 
-def _mark(plane: ControlPlane, target: ReplayTarget, done: Replay) -> None:
+def _mark(plane: ControlPlane, target: ReplayTarget, done: Replay, *, version: str | None) -> None:
     """Have the dead letter say what came of its replay; nothing else is marked: an entry has its history.
 
+    A letter that was overwritten meanwhile is another one, whose messages nobody has taken: it is not marked.
     An earlier release took a replay for done of which messages were refused; that one marks nothing.
     """
     if target.kind is ReplayKind.DEAD_LETTER and done.done_at is not None and not done.did_not:
-        plane.quarantine.mark_replayed(target.name, Replayed(at=done.done_at, did=done.did))
+        replayed = Replayed(at=done.done_at, did=done.did)
+        plane.quarantine.mark_replayed(target.name, replayed, version=version)
 
 
 def _hand_over(plane: ControlPlane, given_up: GivenUp) -> str:

@@ -14,7 +14,7 @@ from functions.adapters.dead_letters import BlobDeadLetters
 from functions.adapters.storage import StorageAccount
 from functions.adapters.work_queue import StorageWorkQueue
 from functions.core.dead_letters import Replayed
-from functions.core.errors import InvalidDocumentError, NotFoundError
+from functions.core.errors import InvalidDocumentError, NotFoundError, StorageUnavailableError
 from functions.core.manifest import InputManifest, ManifestFile, ManifestPointer, manifest_of
 from functions.core.model import BlobVersion, PipelineKey, RunId, RunKind
 from functions.core.work import WorkItem, WorkKind
@@ -286,7 +286,7 @@ def test_what_was_kept_is_read_and_listed_by_name(quarantine: Quarantine) -> Non
         "poison/a.json",
         "poison/b.json",
     ]
-    assert json.loads(quarantine.read("other/c.json")) == {"name": "other/c.json"}
+    assert json.loads(quarantine.read("other/c.json").value) == {"name": "other/c.json"}
     with pytest.raises(NotFoundError):
         quarantine.read("none.json")
 
@@ -299,15 +299,18 @@ def test_a_letter_says_its_latest_replay_and_keeps_what_it_held(quarantine: Quar
     latest = Replayed(at=second, did=('e-1: arrival is "held", 100 %, \u00fc\u4e2d\U0001f600\n',))
 
     for replayed in (replace(latest, at=second - timedelta(days=1)), latest, Replayed(at=second, did=())):
-        quarantine.mark_replayed("A/a.json", replayed)
-    quarantine.mark_replayed("A/b.json", latest)
-    quarantine.mark_replayed("A/b.json", replace(latest, at=second - timedelta(days=1)))
-    quarantine.mark_replayed("A/gone.json", latest)
+        quarantine.mark_replayed("A/a.json", replayed, version=quarantine.read("A/a.json").version)
+    unmarked = quarantine.read("A/b.json").version
+    quarantine.mark_replayed("A/b.json", latest, version=unmarked)
+    quarantine.mark_replayed("A/b.json", replace(latest, at=second - timedelta(days=1)), version=unmarked)
+    quarantine.mark_replayed("A/gone.json", latest, version="any")
+    with pytest.raises(StorageUnavailableError, match="changed since it was read"):
+        quarantine.mark_replayed("A/b.json", replace(latest, at=second + timedelta(days=1)), version=unmarked)
 
     listed = list(quarantine.list("", at_a_time=5))
     assert [letter.replayed for letter in listed] == [latest, latest]
     assert {letter.name: letter.kept_at for letter in listed} == before
-    assert json.loads(quarantine.read("A/a.json")) == {"text": "a"}
+    assert json.loads(quarantine.read("A/a.json").value) == {"text": "a"}
 
 
 @pytest.mark.parametrize("storage", KINDS[1:], indirect=True)
@@ -320,11 +323,26 @@ def test_what_was_marked_in_another_way_waits(storage: StorageAccount) -> None:
     blob.set_blob_metadata({"owner": "ann", "tidegate_replayed": "yes"})
     (waiting,) = quarantine.list("", at_a_time=5)
 
-    quarantine.mark_replayed("A/a.json", Replayed(at=datetime(2026, 3, 1, tzinfo=UTC), did=("x",)))
+    replayed = Replayed(at=datetime(2026, 3, 1, tzinfo=UTC), did=("x",))
+    quarantine.mark_replayed("A/a.json", replayed, version=quarantine.read("A/a.json").version)
 
     (marked,) = quarantine.list("", at_a_time=5)
     assert (waiting.replayed, marked.replayed is None) == (None, False)
     assert blob.get_blob_properties().metadata["owner"] == "ann"
+
+
+@pytest.mark.parametrize("storage", KINDS[1:], indirect=True)
+def test_a_replay_of_a_letter_that_nobody_remembers_marks_none_that_is_newer(storage: StorageAccount) -> None:
+    quarantine = BlobDeadLetters(storage, container=fresh_name("deadletter"))
+    quarantine.keep("A/a.json", {})
+    now = datetime.now(UTC)
+
+    quarantine.mark_replayed("A/a.json", Replayed(at=now - timedelta(hours=1), did=()), version=None)
+    (before,) = quarantine.list("", at_a_time=5)
+    quarantine.mark_replayed("A/a.json", Replayed(at=now + timedelta(hours=1), did=()), version=None)
+    (after,) = quarantine.list("", at_a_time=5)
+
+    assert (before.replayed, after.replayed is None) == (None, False)
 
 
 @pytest.mark.parametrize("storage", KINDS[1:], indirect=True)
@@ -338,7 +356,7 @@ def test_a_mark_takes_what_room_others_have_left(storage: StorageAccount, taken:
     blob.set_blob_metadata({"owner": "x" * taken})
 
     replayed = Replayed(at=datetime(2026, 3, 1, tzinfo=UTC), did=tuple(f"e-{number}: held" for number in range(3000)))
-    quarantine.mark_replayed("A/a.json", replayed)
+    quarantine.mark_replayed("A/a.json", replayed, version=quarantine.read("A/a.json").version)
 
     (letter,) = quarantine.list("", at_a_time=5)
     metadata = blob.get_blob_properties().metadata

@@ -17,6 +17,7 @@ from functions.core.errors import (
     LedgerConflictError,
     NotFoundError,
     PublicationError,
+    StorageUnavailableError,
     UnknownRunError,
 )
 from functions.core.ledger import CHANGES_KEPT
@@ -26,9 +27,11 @@ from functions.core.replays import Replay
 from functions.core.work import WorkItem, WorkKind
 from functions.services import replay as replay_service
 from functions.services.acted import Acted
+from functions.services.arrive import Arrived, arrive
 from functions.services.changes import read_run
 from functions.services.dead_letters import list_dead_letters
 from functions.services.dispatch import dispatch
+from functions.services.plane import ControlPlane
 from functions.services.quarantine import quarantine_message
 from functions.services.reconcile import reconcile
 from functions.services.replay import replay
@@ -693,3 +696,48 @@ def test_a_late_look_at_the_ended_run_does_not_give_up_what_was_replayed_and_cla
     assert not faults.is_armed
     (run,) = world.runs()
     assert (run.attempt, run.state) == (3, RunState.SUBMITTED)
+
+
+def overwrite(world: World, name: str, path: str) -> None:
+    """Have a person put another letter under this name, which has no mark then."""
+    event = json.loads(base64.b64decode(blob_message(make_blob(path))))
+    world.quarantine.put(name, [event], at=world.clock.now())
+
+
+def test_a_letter_that_is_overwritten_while_it_is_replayed_is_replayed_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else its messages would be in no list and nowhere else."""
+    world = World()
+    keep_event(world, "A/x.json")
+
+    def overwrite_meanwhile(plane: ControlPlane, body: str) -> Arrived:
+        monkeypatch.setattr(replay_service, "arrive", arrive)
+        overwrite(world, "A/x.json", "other.parquet")
+        return arrive(plane, body)
+
+    monkeypatch.setattr(replay_service, "arrive", overwrite_meanwhile)
+    with pytest.raises(StorageUnavailableError, match="changed"):
+        ask(world, dead_letter="A/x.json")
+    (left,) = waiting(world)
+    ask(world, dead_letter="A/x.json")
+
+    assert left["replayed"] is None
+    assert world.arrival(make_blob("other.parquet")).state is ArrivalState.ASSIGNED
+    assert waiting(world) == []
+
+
+def test_a_letter_that_was_put_there_after_the_replay_waits() -> None:
+    """Under the same name and in the same words it is another letter."""
+    world = World()
+    keep_event(world, "A/x.json")
+    ask(world, dead_letter="A/x.json")
+    world.clock.advance(timedelta(minutes=1))
+    overwrite(world, "A/x.json", "other.parquet")
+
+    _, acted = ask(world, dead_letter="A/x.json")
+    (left,) = waiting(world)
+    _, other = ask(world, "another", dead_letter="A/x.json")
+
+    assert acted.did_not[0].startswith("did it not again")
+    assert left["name"] == "A/x.json"
+    assert other.did
+    assert waiting(world) == []

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 from functions.core.dead_letters import Replayed
-from functions.core.errors import NotFoundError
-from functions.ports import KeptLetter
+from functions.core.errors import NotFoundError, StorageUnavailableError
+from functions.ports import Entry, KeptLetter
 from tests.support.in_memory.faults import Calls, Faults, NoFaults
 
 __all__ = ["InMemoryQuarantine"]
@@ -20,18 +20,25 @@ class InMemoryQuarantine:
         self.calls = Calls(faults or NoFaults())
         self.documents: dict[str, Mapping[str, object]] = {}
         self.marks: dict[str, str] = {}
+        self.changed_at: dict[str, datetime] = {}
 
     def keep(self, name: str, document: Mapping[str, object]) -> str:
         with self.calls.effect("quarantine.keep"):
             self.documents.setdefault(name, document)
         return f"https://tidegatelocal.blob.core.windows.net/deadletter/{name}"
 
-    def read(self, name: str) -> bytes:
+    def put(self, name: str, document: object, *, at: datetime) -> None:
+        """Put something there as a person or Event Grid does: over whatever was there, and without a mark."""
+        self.documents[name] = document  # type: ignore[assignment] # anything can lie there
+        self.changed_at[name] = at
+        self.marks.pop(name, None)
+
+    def read(self, name: str) -> Entry[bytes]:
         with self.calls.effect("quarantine.read"):
             found = self.documents.get(name)
         if found is None:
             raise NotFoundError(f"reading {name}", "BlobNotFound")
-        return json.dumps(found).encode()
+        return Entry(value=json.dumps(found).encode(), version=self._version_of(name))
 
     def list(self, prefix: str, *, at_a_time: int) -> Iterator[KeptLetter]:
         names = sorted(name for name in self.documents if name.startswith(prefix))
@@ -41,8 +48,15 @@ class InMemoryQuarantine:
             for name, replayed in zip(page, marks, strict=True):
                 yield KeptLetter(name=name, kept_at=datetime(2026, 3, 1, tzinfo=UTC), replayed=replayed)
 
-    def mark_replayed(self, name: str, replayed: Replayed) -> None:
+    def mark_replayed(self, name: str, replayed: Replayed, *, version: str | None) -> None:
         with self.calls.effect("quarantine.mark_replayed"):
             earlier = Replayed.from_mark(self.marks.get(name))
-            if name in self.documents and (earlier is None or earlier.at < replayed.at):
-                self.marks[name] = replayed.to_mark()
+            is_newer = version is None and earlier is None and self.changed_at.get(name, replayed.at) > replayed.at
+            if name not in self.documents or is_newer or (earlier is not None and earlier.at >= replayed.at):
+                return
+            if version not in {None, self._version_of(name)}:
+                raise StorageUnavailableError(f"marking {name}", "it changed since it was read")
+            self.marks[name] = replayed.to_mark()
+
+    def _version_of(self, name: str) -> str:
+        return f"{json.dumps(self.documents[name])} {self.marks.get(name)}"
