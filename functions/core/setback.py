@@ -22,9 +22,14 @@ _MOST_READ: Final = 4000
 # What an answer repeats may hold a signature or a token; none of them has a place in the ledger.
 _SECRETS: Final = (
     (re.compile(r"(?<=\S)\?[^\s'\"]*=[^\s'\"]*"), "?…"),
-    (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), r"\1 …"),
+    (re.compile(r"(?<=://)[^\s/@:'\"]*:[^\s/@'\"]+(?=@)"), "…"),  # not abfss://container@account
+    (re.compile(r"(?i)\b(bearer|basic|sharedkey(?:lite)?)\s+[\w.~+/=:-]{8,}"), r"\1 …"),
     (
-        re.compile(r"(?i)\b([\w-]*(?:key|secret|password|token|signature|sig)['\"]?\s*[=:]\s*['\"]?)[^\s'\",;&]+"),
+        # Also within an address or a text that was quoted once more: sig%3D…, \"password\": \"…\".
+        re.compile(
+            r"(?i)(?<![\w-])([\w-]*(?:key|secret|password|pwd|token|signature|sig)[\\'\"]*\s*(?:[=:]|%3[ad])\s*[\\'\"]*)"
+            r"[^\s\\'\",;&]+"
+        ),
         r"\1…",
     ),
     (re.compile(r"\b(?:dapi[0-9a-f]{8,}|eyJ[\w-]{8,}(?:\.[\w-]+)*)"), "…"),
@@ -52,7 +57,7 @@ class Setback:
 
     def next_try_by(self, now: datetime) -> datetime:
         """Return when it is tried again at the latest, also if it was tried since: no later wait was longer."""
-        due = self.at + timedelta(seconds=self.wait_s)
+        due = min(self.at, now) + timedelta(seconds=self.wait_s)  # a clock that was ahead put nothing off
         return due if due > now else now + timedelta(seconds=max(self.wait_s, REGULAR_WAIT_S))
 
     def to_text(self) -> str:

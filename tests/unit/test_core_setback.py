@@ -36,6 +36,12 @@ def test_it_says_why_how_often_and_when_the_next_try_is() -> None:
         ("token dapi0123456789abcdef0123456789abcdef is old", "token … is old"),
         ("AccountName=a;AccountKey=c2VjcmV0==;x", "AccountName=a;AccountKey=…;x"),
         ('{"client_secret": "s3cret", "x": 1}', '{"client_secret": "…", "x": 1}'),
+        ("at https%3A%2F%2Fa.example%3Fsig%3Ds3cret%26se%3D1 there", "at https%3A%2F%2Fa.example%3Fsig%3D… there"),
+        (r"{\"password\": \"s3cret\"}", r"{\"password\": \"…\"}"),
+        ("Authorization: SharedKeyLite acct:c2VjcmV0c2VjcmV0=", "Authorization: SharedKeyLite …"),
+        ("cannot reach https://ann:s3cret@a.example/x", "cannot reach https://…@a.example/x"),
+        ("cannot read abfss://inputs@a.dfs.example/x", "cannot read abfss://inputs@a.dfs.example/x"),
+        ("Server=a;Uid=b;Pwd=s3cret;", "Server=a;Uid=b;Pwd=…;"),
         ("two\nlines\tand\x1b[31m colour \ud800", "two lines and [31m colour"),
     ],
 )
@@ -70,6 +76,14 @@ def test_the_next_try_is_never_promised_for_a_time_that_is_over() -> None:
     assert SETBACK.next_try_by(NOW + timedelta(seconds=7)) == NOW + timedelta(seconds=8)
     assert SETBACK.next_try_by(NOW + timedelta(seconds=90)) == NOW + timedelta(seconds=152)
     assert replace(SETBACK, wait_s=600).next_try_by(NOW + timedelta(seconds=600)) == NOW + timedelta(seconds=1200)
+
+
+@pytest.mark.parametrize("at", [NOW + timedelta(days=400), datetime.max.replace(tzinfo=UTC)])
+def test_a_clock_that_was_ahead_promises_no_try_in_another_year(at: datetime) -> None:
+    """The work is in its queue for as long as was asked for, whatever the clock of the worker said."""
+    ahead = replace(SETBACK, at=at)
+
+    assert ahead.to_public_json(NOW)["next_try_by"] == "2026-03-01T12:00:08.000000Z"
 
 
 def test_tries_of_several_workers_are_counted_on() -> None:
