@@ -14,6 +14,7 @@ from functions.ports import Entry, KeptLetter
 __all__ = ["BlobDeadLetters"]
 
 _MARK: Final = "tidegate_replayed"  # metadata of the letter itself, so whatever removes the letter removes it too
+_IS_FOLDER: Final = "hdi_isfolder"  # as a hierarchical account says it
 _PAGE: Final = 5000  # the service's own limit
 _METADATA_BYTES: Final = 8192  # the service's own limit for the names and values of one blob, as headers at worst
 
@@ -30,8 +31,11 @@ class BlobDeadLetters(BlobQuarantine):
         """Return a blob that was kept here, with its ETag; raises NotFoundError."""
         blob = self._storage.blobs().get_blob_client(self._container, name)
         with azure_errors(f"reading {name}", StorageUnavailableError):
-            found = blob.download_blob(offset=0, length=MAX_DEAD_LETTER_BYTES + 1)
-            return Entry(value=found.readall(), version=str(found.properties.etag))
+            found = blob.get_blob_properties()
+            if found.size == 0:  # of which the service refuses any range
+                return Entry(value=b"", version=str(found.etag))
+            content = blob.download_blob(offset=0, length=MAX_DEAD_LETTER_BYTES + 1)
+            return Entry(value=content.readall(), version=str(content.properties.etag))
 
     def list(self, prefix: str, *, at_a_time: int) -> Iterator[KeptLetter]:
         """Yield what has a name with this prefix, by name; reads so many at a time, and no more than are asked for."""
@@ -42,10 +46,13 @@ class BlobDeadLetters(BlobQuarantine):
                     name_starts_with=prefix, include=["metadata"], results_per_page=min(at_a_time, _PAGE)
                 )
                 for blob in listed:
+                    metadata = blob.metadata or {}
+                    if metadata.get(_IS_FOLDER) == "true":
+                        continue
                     # A mark is a modification, so a marked letter was kept when it was created.
                     kept_at = blob.creation_time.astimezone(UTC)
-                    mark = (blob.metadata or {}).get(_MARK)
-                    yield KeptLetter(name=blob.name, kept_at=kept_at, replayed=Replayed.from_mark(mark))
+                    replayed = Replayed.from_mark(metadata.get(_MARK))
+                    yield KeptLetter(name=blob.name, kept_at=kept_at, replayed=replayed)
         except NotFoundError:  # nothing was ever given up
             return
 

@@ -125,7 +125,7 @@ def _quarantined(root: Reader) -> GivenUp:
     return GivenUp(
         kind=root.child("queue").one_of(MessageKind),
         message=root.child("message").text(),
-        label=root.child("message_id").text(max_length=512),
+        label=_in_one_line(root.child("message_id").text(max_length=512)),
         reason=root.child("reason").text(),
     )
 
@@ -139,6 +139,11 @@ def _event(item: Reader) -> GivenUp:
     return GivenUp(
         kind=MessageKind.COMPLETIONS if event_type.startswith("tidegate.") else MessageKind.ARRIVALS,
         message=json.dumps(event, ensure_ascii=False),
-        label=str(event.get("id", ""))[:256].encode(errors="replace").decode(),  # it ends up in an answer and a row
+        label=_in_one_line(str(event.get("id", ""))[:256]),
         reason=shown(facts.get("deadletterreason", "not said")).strip("'"),
     )
+
+
+def _in_one_line(label: str) -> str:
+    """Return what a message calls itself as it can be shown: it ends up in an answer, a row, and a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in label)

@@ -332,6 +332,20 @@ def test_what_was_marked_in_another_way_waits(storage: StorageAccount) -> None:
 
 
 @pytest.mark.parametrize("storage", KINDS[1:], indirect=True)
+def test_a_letter_without_content_is_read_and_a_folder_is_none(storage: StorageAccount) -> None:
+    """A hierarchical account lists folders as blobs; the service refuses any range of what is empty."""
+    container = fresh_name("deadletter")
+    quarantine = BlobDeadLetters(storage, container=container)
+    quarantine.keep("A/a.json", {})
+    blobs = storage.blobs()
+    blobs.get_blob_client(container, "A").upload_blob(b"", metadata={"hdi_isfolder": "true"})
+    blobs.get_blob_client(container, "A/empty.json").upload_blob(b"")
+
+    assert [letter.name for letter in quarantine.list("", at_a_time=5)] == ["A/a.json", "A/empty.json"]
+    assert quarantine.read("A/empty.json").value == b""
+
+
+@pytest.mark.parametrize("storage", KINDS[1:], indirect=True)
 def test_a_replay_of_a_letter_that_nobody_remembers_marks_none_that_is_newer(storage: StorageAccount) -> None:
     quarantine = BlobDeadLetters(storage, container=fresh_name("deadletter"))
     quarantine.keep("A/a.json", {})

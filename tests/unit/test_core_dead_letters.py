@@ -1,5 +1,6 @@
 """Tests that nothing of what is no dead letter is replayed, and that a replayed one can say so."""
 
+import json
 import re
 from datetime import UTC, datetime
 
@@ -27,6 +28,17 @@ def test_what_is_no_dead_letter_is_refused_with_what_is_wrong(content: bytes, pr
     """R74: whatever lies in the container, of whatever size, nothing of it is half replayed."""
     with pytest.raises(InvalidDocumentError, match=problem):
         read_dead_letter(content)
+
+
+def test_what_a_message_is_called_is_one_line_that_a_terminal_can_show() -> None:
+    """Whoever sends events must not write what a person reads as another line of the answer."""
+    event = {"id": "e-1\ndid: all\x1b[2J\x85\ud800", "type": "x"}
+    quarantined = {"queue": "dispatch", "message_id": "m-1\ndid: all", "reason": "r", "message": "x"}
+
+    (of_event,), (of_message,) = (read_dead_letter(json.dumps(letter).encode()) for letter in ([event], quarantined))
+
+    assert of_event.label == "e-1?did: all?[2J??"
+    assert of_message.label == "m-1?did: all"
 
 
 def test_a_mark_says_what_came_of_each_message_as_long_as_a_header_has_room() -> None:
