@@ -5,7 +5,15 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from functions.core.errors import AccessRefusedError, MlopsError, NotFoundError, ThrottledError, TransientError
+from functions.core.errors import (
+    AccessRefusedError,
+    LedgerThrottledError,
+    LedgerUnavailableError,
+    MlopsError,
+    NotFoundError,
+    ThrottledError,
+    TransientError,
+)
 from functions.core.retry_after import retry_after_s
 
 if TYPE_CHECKING:
@@ -78,7 +86,8 @@ def _translate(
     response: Any = getattr(error, "response", None)
     status = getattr(error, "status_code", None) or 0
     if status in {429, 503}:
-        return ThrottledError(subject, _retry_after_s(response))
+        throttled = LedgerThrottledError if unavailable is LedgerUnavailableError else ThrottledError
+        return throttled(subject, _retry_after_s(response))
     if meaning == "status":
         why = f"{why} {status}"
         meaning = _meaning_of_status(status)

@@ -9,7 +9,8 @@
     │       RoleMissingError · DeadLetterRefusedError
     └── TransientError     retrying may help: let the host redeliver, or put the work back with delay
         └── LedgerUnavailableError · LedgerConflictError · StorageUnavailableError · QueueUnavailableError ·
-            RunSubmissionError · WorkspaceUnavailableError · ThrottledError · PublicationError
+            RunSubmissionError · WorkspaceUnavailableError · ThrottledError · LedgerThrottledError ·
+            PublicationError
 
 Every error's `args` hold its facts in the order of its constructor, so that errors pickle.
 """
@@ -33,6 +34,7 @@ __all__ = [
     "InvalidRequestError",
     "InvalidSettingsError",
     "LedgerConflictError",
+    "LedgerThrottledError",
     "LedgerUnavailableError",
     "MlopsError",
     "NotFoundError",
@@ -356,3 +358,7 @@ class ThrottledError(TransientError):
     def __str__(self) -> str:
         wait = "without saying for how long" if self.after_s is None else f"for {self.after_s:g} s"
         return f"{self.subject}: throttled {wait}"
+
+
+class LedgerThrottledError(ThrottledError):
+    """The ledger asks for fewer calls: also for fewer that only tell of it."""

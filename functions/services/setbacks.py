@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
-from functions.core.errors import LedgerConflictError, LedgerUnavailableError, MlopsError
+from functions.core.errors import LedgerConflictError, LedgerThrottledError, LedgerUnavailableError, MlopsError
 from functions.core.ledger import Run
 from functions.core.model import RunState
 from functions.core.setback import setback_of
@@ -19,7 +19,8 @@ from functions.services.plane import ControlPlane
 __all__ = ["forget_setback", "note_setback"]
 
 _UNSENT: Final = frozenset({RunState.DECIDED, RunState.SUBMITTING})
-_NOT_OF_THE_RUN: Final = (LedgerConflictError, LedgerUnavailableError)  # a rival, or what could not be written anyway
+# A rival, or what could hardly be written: hints would double the calls of which the ledger has had too many.
+_NOT_OF_THE_RUN: Final = (LedgerConflictError, LedgerThrottledError, LedgerUnavailableError)
 
 
 def note_setback(plane: ControlPlane, run: Run, error: MlopsError, *, tries: int, wait_s: float) -> None:

@@ -14,6 +14,7 @@ from functions.adapters.databricks import ERROR_MEANINGS, _RetryRefusedError, wo
 from functions.core.errors import (
     AccessRefusedError,
     LedgerConflictError,
+    LedgerThrottledError,
     LedgerUnavailableError,
     MlopsError,
     NotFoundError,
@@ -143,9 +144,9 @@ class _Answer:
         (404, NotFoundError),
         (408, LedgerUnavailableError),
         (412, LedgerConflictError),
-        (429, ThrottledError),
+        (429, LedgerThrottledError),
         (500, LedgerUnavailableError),
-        (503, ThrottledError),
+        (503, LedgerThrottledError),
     ],
 )
 def test_an_azure_status_says_whether_a_retry_can_help(status: int, expected: type[MlopsError]) -> None:

@@ -65,6 +65,7 @@ EXAMPLES: dict[MlopsError, str] = {
     errors.WorkspaceUnavailableError("asking", "timeout"): "asking: timeout",
     errors.PublicationError("publishing", "timeout"): "publishing: timeout",
     errors.ThrottledError("submitting", 1.5): "submitting: throttled for 1.5 s",
+    errors.LedgerThrottledError("updating", None): "updating: throttled without saying for how long",
 }
 
 

@@ -11,6 +11,7 @@ import pytest
 from functions.core.access import Actor
 from functions.core.errors import (
     AccessRefusedError,
+    LedgerThrottledError,
     LedgerUnavailableError,
     RunSubmissionError,
     ThrottledError,
@@ -182,6 +183,19 @@ def test_a_hint_that_cannot_be_written_neither_fails_nor_delays_the_run() -> Non
     faults.is_down = False
     try_again(world)
     assert {run.state for run in world.runs()} == {RunState.SUBMITTED}
+
+
+def test_a_throttled_ledger_is_not_asked_once_more_for_the_hint() -> None:
+    """A hint for each refusal would double what the ledger has asked to have less of."""
+    world = World(faults=Refusals([LedgerThrottledError("writing", 1.0)] * 5, call="tables.runs.replace"))
+    world.deliver(make_blob())
+    calls = world.tables.calls.counts
+    before = calls["tables.runs.replace"], calls["tables.runs.get"]
+
+    try_again(world)
+    try_again(world)
+
+    assert (calls["tables.runs.replace"], calls["tables.runs.get"]) == (before[0] + 2, before[1] + 2)
 
 
 class _SentMeanwhile(Refusals):
