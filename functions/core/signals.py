@@ -32,7 +32,6 @@ _ENVELOPE_KEYS: Final = (
     "type",
     "subject",
     "time",
-    "datacontenttype",
     "dataschema",
     "data",
 )
@@ -72,9 +71,10 @@ def signal_from_document(document: object) -> ModelSignal:
     """Return the signal in a parsed document under docs/contracts/model-signal.schema.json."""
     problems: list[Problem] = []
     root = Reader(document, "model signal", problems)
-    root.mapping(required=_ENVELOPE_KEYS, optional=("traceparent",))
+    root.mapping(required=_ENVELOPE_KEYS, optional=("datacontenttype", "traceparent"))
     root.child("specversion").constant("1.0")
-    root.child("datacontenttype").constant("application/json")
+    if not root.child("datacontenttype").is_absent:  # JSON by itself, as publishers that send objects leave it
+        root.child("datacontenttype").constant("application/json")
     root.child("dataschema").constant(_SCHEMA)
     data = root.child("data")
     data.mapping(required=_DATA_KEYS)

@@ -120,6 +120,18 @@ def test_signal_that_contradicts_itself_is_refused(changes: dict[str, object]) -
         signal_from_document(signal_to_document(make_signal()) | changes)
 
 
+def test_a_signal_that_names_no_content_type_is_the_json_that_it_is() -> None:
+    """As azure-eventgrid sends an object; one that says something else is refused."""
+    signal = make_signal()
+    document = signal_to_document(signal)
+    del document["datacontenttype"]
+
+    assert signal_from_document(document) == signal
+    Draft202012Validator(json.loads(SCHEMA.read_text())).validate(document)
+    with pytest.raises(InvalidDocumentError, match="datacontenttype: got 'text/plain', expected 'application/json'"):
+        signal_from_document(document | {"datacontenttype": "text/plain"})
+
+
 def test_signal_of_the_last_days_of_the_calendar_is_read() -> None:
     last = datetime(9999, 12, 31, 23, tzinfo=UTC)
     signal = make_signal(time=last, window_end=last)
