@@ -33,9 +33,14 @@ def make_cloud(tmp_path: Path) -> Iterator[MakeCloud]:
 
 
 def _is_gone(pids: dict[str, int]) -> bool:
-    return not any(
-        psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids.values()
-    )
+    return not any(map(_is_running, pids.values()))
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # it may end while it is looked at
+        return False
 
 
 def _all_pids(cloud: TinyCloud) -> dict[str, int]:
