@@ -236,6 +236,18 @@ class RunLedger(Protocol):
         """Remember something under a name; the last writer wins, so it may be a hint only."""
         ...
 
+    def note_wake_up(self, pipeline: PipelineKey, due: datetime, *, not_before: datetime) -> datetime | None:
+        """Note that a message wakes the dispatcher at `due`, unless one is noted that does between the two times.
+
+        Returns:
+            When that one does, or None if this one is noted, or would be but for a rival who noted a later one.
+        """
+        ...
+
+    def forget_wake_up(self, pipeline: PipelineKey) -> None:
+        """Forget the message that was noted: it was not sent."""
+        ...
+
     def note_held(self, held: HeldArrival, arrival: Arrival) -> None:
         """Write a new reason for waiting to the arrival and its index row; changes nothing if it has moved on."""
         ...

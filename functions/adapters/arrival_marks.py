@@ -1,17 +1,21 @@
-"""Keeps in the table of marks which consignments were frozen, and where walks that go on another time have stopped."""
+"""Keeps in the table of marks which consignments were frozen, where walks have stopped, and who will be woken when."""
 
+from datetime import datetime
 from hashlib import sha256
+from typing import Final
 
 from functions.adapters.tables import StoredRow, Table
 from functions.core.consignments import Consignment
 from functions.core.errors import LedgerConflictError
 from functions.core.model import PipelineKey, RunId
+from functions.core.reading import parse_utc, to_iso
 from functions.core.rows import Row, pack_row, unpack_row
 from functions.ports import Entry
 
 __all__ = ["ArrivalMarks"]
 
 _BOOKMARKS = "bookmark"
+_TRIES: Final = 3  # a wake-up that could not be noted is a hint less
 
 
 class ArrivalMarks:
@@ -57,6 +61,30 @@ class ArrivalMarks:
     def set_bookmark(self, name: str, values: dict[str, str]) -> None:
         """Remember something under a name; the last writer wins, so it may be a hint only."""
         self._marks.put(_BOOKMARKS, _hash(name), pack_row({"name": name, **values}))
+
+    def note_wake_up(self, pipeline: PipelineKey, due: datetime, *, not_before: datetime) -> datetime | None:
+        """Note that a message wakes the dispatcher at `due`, unless one is noted that does between the two times."""
+        place, noted = _wake_up_of(pipeline), pack_row({"name": f"wake.{pipeline}", "due": to_iso(due)})
+        for _ in range(_TRIES):
+            row = self._marks.get(*place)
+            others = None if row is None else parse_utc(str(row.values.get("due", "")))
+            if others is not None and not_before < others <= due:
+                return others
+            if row is None:
+                version = self._marks.insert(*place, noted)
+            else:
+                version = self._marks.replace(*place, noted, row.version)
+            if version is not None:
+                return None
+        return None
+
+    def forget_wake_up(self, pipeline: PipelineKey) -> None:
+        """Forget the message that was noted: it was not sent."""
+        self._marks.put(*_wake_up_of(pipeline), pack_row({"name": f"wake.{pipeline}", "due": ""}))
+
+
+def _wake_up_of(pipeline: PipelineKey) -> tuple[str, str]:
+    return _BOOKMARKS, _hash(f"wake.{pipeline}")
 
 
 def _place_of(pipeline: PipelineKey, place: str) -> tuple[str, str]:

@@ -21,7 +21,7 @@ __all__ = ["GroupedTable", "GroupedTables"]
 
 _GROUP_ROWS: Final = 100  # what one transaction takes
 _LOOKS_AFTER_A_REFUSAL: Final = 64
-_MOSTLY_TAKEN: Final = 0.7  # of the last inserts: from there on, looking first saves more requests than it costs
+_MOSTLY_TAKEN: Final = 0.55  # of the last inserts: from there on, looking first saves more requests than it costs
 _WEIGHT_OF_THE_LAST: Final = 1 / 32
 
 

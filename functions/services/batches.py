@@ -64,6 +64,7 @@ class _Claims:
     mine: dict[ArrivalId, _Claimed] = field(default_factory=dict[ArrivalId, _Claimed])
     others: dict[RunId, list[_Claimed]] = field(default_factory=dict[RunId, list[_Claimed]])  # by the run that has them
     gone: list[HeldArrival] = field(default_factory=list[HeldArrival])  # not held any more, or not here
+    has_rival: bool = False  # who starts the run of the first of them this very moment
 
     def sort_in(self, item: HeldArrival, entry: Entry[Arrival]) -> bool:
         """Return whether the arrival is still to be claimed; else file it where it belongs."""
@@ -142,6 +143,8 @@ def give_up(plane: ControlPlane, held: Sequence[HeldArrival], reason: str) -> Pr
 def _freeze(plane: ControlPlane, start: StartRun, held: Sequence[HeldArrival], situation: Situation) -> Progress:
     wanted = {arrival.id for arrival in start.input.arrivals} if isinstance(start.input, ArrivalsInput) else set()
     claims = _claim(plane, start.run_id, [item for item in held if item.entry.value.id in wanted])
+    if claims.has_rival:
+        return _leave_it_to_the_rival()
     plane.ledger.forget_held(claims.gone)
     if start.consignment and claims.gone:
         # What made it complete is not there: the next look sees that, now that the index does not show it any more.
@@ -157,25 +160,53 @@ def _freeze(plane: ControlPlane, start: StartRun, held: Sequence[HeldArrival], s
 
 
 def _claim(plane: ControlPlane, run_id: RunId, held: Sequence[HeldArrival]) -> _Claims:
-    """Assign arrivals to the run; what the index shows may be stale, the entry's own version decides."""
+    """Assign arrivals to the run; what the index shows may be stale, the entry's own version decides.
+
+    Of several arrivals, the first is claimed alone: who finds that a rival has just claimed it leaves the others to
+    the rival too. Else the two would take arrivals from each other one by one, and start two runs for one batch.
+    """
     claims = _Claims(run_id=run_id)
     waiting: list[_Claimed] = [(item, item.entry) for item in held]
+    if len(waiting) > 1:
+        lost = _claim_once(plane, claims, waiting[:1])
+        claims.has_rival = any(_is_a_rival_at_it(plane, entry.value) for _, entry in lost)
+        if claims.has_rival:
+            return claims
+        waiting = [*lost, *waiting[1:]]
     for _ in range(_CLAIM_TRIES):
-        now = plane.clock.now()
-        to_claim = [(item, entry) for item, entry in waiting if claims.sort_in(item, entry)]
-        written = plane.ledger.update_arrivals([(entry, entry.value.assign(run_id, now)) for _, entry in to_claim])
-        lost: list[HeldArrival] = []
-        for (item, _), claimed in zip(to_claim, written, strict=True):
-            if claimed is not None:
-                claims.mine[claimed.value.id] = (item, claimed)
-            else:
-                lost.append(item)
-        current = plane.ledger.get_arrivals([item.entry.value.blob for item in lost])
-        waiting = [(item, entry) for item, entry in zip(lost, current, strict=True) if entry is not None]
-        claims.gone += [item for item, entry in zip(lost, current, strict=True) if entry is None]
+        waiting = _claim_once(plane, claims, waiting)
         if not waiting:
             return claims
     raise LedgerConflictError(f"{len(waiting)} arrivals", "they kept changing")
+
+
+def _claim_once(plane: ControlPlane, claims: _Claims, waiting: Sequence[_Claimed]) -> list[_Claimed]:
+    """Try to claim each arrival; return those that had changed, as they are now."""
+    now = plane.clock.now()
+    to_claim = [(item, entry) for item, entry in waiting if claims.sort_in(item, entry)]
+    written = plane.ledger.update_arrivals([(entry, entry.value.assign(claims.run_id, now)) for _, entry in to_claim])
+    lost: list[HeldArrival] = []
+    for (item, _), claimed in zip(to_claim, written, strict=True):
+        if claimed is not None:
+            claims.mine[claimed.value.id] = (item, claimed)
+        else:
+            lost.append(item)
+    current = plane.ledger.get_arrivals([item.entry.value.blob for item in lost])
+    claims.gone += [item for item, entry in zip(lost, current, strict=True) if entry is None]
+    return [(item, entry) for item, entry in zip(lost, current, strict=True) if entry is not None]
+
+
+def _is_a_rival_at_it(plane: ControlPlane, arrival: Arrival) -> bool:
+    """Return whether the arrival was claimed this very moment; an older claim may be that of a worker that died."""
+    return arrival.state is ArrivalState.ASSIGNED and _is_young(plane.clock.now() - arrival.updated_at)
+
+
+def _leave_it_to_the_rival() -> Wait:
+    return Wait(why="another worker is starting their run", seconds=_RIVAL_IS_ALIVE_FOR.total_seconds())
+
+
+def _is_young(age: timedelta) -> bool:
+    return timedelta(0) <= age < _RIVAL_IS_ALIVE_FOR
 
 
 def _rescue(plane: ControlPlane, pipeline: Pipeline, run_id: RunId, items: Sequence[_Claimed]) -> Progress:
@@ -185,8 +216,8 @@ def _rescue(plane: ControlPlane, pipeline: Pipeline, run_id: RunId, items: Seque
         tidy(plane, existing.value, items)
         return Done(what="others had claimed them")
     age = plane.clock.now() - max(entry.value.updated_at for _, entry in items)
-    if timedelta(0) <= age < _RIVAL_IS_ALIVE_FOR:  # safe either way; a rival who is alive is quicker alone
-        return Wait(why="another worker is starting their run", seconds=_RIVAL_IS_ALIVE_FOR.total_seconds())
+    if _is_young(age):  # safe either way; a rival who is alive is quicker alone
+        return _leave_it_to_the_rival()
     situation = situation_of_batch(plane, pipeline)
     decision = close_batch(
         pipeline, [entry.value for _, entry in items], plane.pipelines, situation, now=plane.clock.now()

@@ -4,9 +4,8 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 
-from functions.core.errors import TransientError
+from functions.core.errors import MlopsError, TransientError
 from functions.core.model import PipelineKey
-from functions.core.reading import parse_utc, to_iso
 from functions.core.work import WorkItem, WorkKind
 from functions.services.plane import ControlPlane
 
@@ -47,25 +46,20 @@ def wake_dispatcher(
     except BaseException:
         with plane.lock:
             plane.wake_ups.pop(key, None)  # nobody may rely on it
+        if is_shared:
+            with suppress(MlopsError):
+                plane.ledger.forget_wake_up(pipeline)
         raise
-    if is_shared:
-        # After the message: a crash between the two costs a message; the other way round it would cost a look.
-        with suppress(TransientError):
-            plane.ledger.set_bookmark(_name_of(pipeline), {"due": to_iso(due)})
 
 
 def _sent_by_others(plane: ControlPlane, pipeline: PipelineKey, now: datetime, due: datetime) -> datetime | None:
     """Return when a message of another worker wakes the dispatcher, if that is soon enough, and not too soon.
 
-    One that is due this very moment may be handled already, by a worker whose clock is ahead.
+    One that is due this very moment may be handled already, by a worker whose clock is ahead. If there is none, the
+    others are told of ours before it is sent: told after it, workers that come at the same moment would each send
+    one, and each would look, and ask for the next look, from then on. A crash between the two costs the look.
     """
     try:
-        said = plane.ledger.bookmark(_name_of(pipeline)).get("due", "")
+        return plane.ledger.note_wake_up(pipeline, due, not_before=now + _CLOCKS_DIFFER_BY)
     except TransientError:
         return None
-    others = parse_utc(said)
-    return others if others is not None and now + _CLOCKS_DIFFER_BY < others <= due else None
-
-
-def _name_of(pipeline: PipelineKey) -> str:
-    return f"wake.{pipeline}"

@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from threading import Barrier
 
 import pytest
 
@@ -102,3 +103,34 @@ def test_a_bookmark_is_what_was_last_remembered(ledger: TableLedger) -> None:
     ledger.set_bookmark("walk", {"after": "y" * 40_000})
 
     assert ledger.bookmark("walk") == {"after": "y" * 40_000}
+
+
+def test_of_two_wake_ups_the_first_is_noted_if_it_is_soon_enough(ledger: TableLedger) -> None:
+    def note(due_s: float, *, at_s: float = 0) -> datetime | None:
+        due, not_before = (NOON + timedelta(seconds=seconds) for seconds in (due_s, at_s + 1))
+        return ledger.note_wake_up(PIPELINE, due, not_before=not_before)
+
+    assert note(30) is None
+    assert note(31, at_s=1) == note(30) == NOON + timedelta(seconds=30)
+    assert note(20) is None  # sooner
+    assert note(50, at_s=19.5) is None  # the one that is noted may be handled by now
+    assert ledger.note_wake_up(PipelineKey("other"), NOON, not_before=NOON - timedelta(seconds=1)) is None
+    ledger.forget_wake_up(PIPELINE)
+    assert note(60, at_s=20) is None
+
+
+def test_of_workers_that_note_a_wake_up_at_once_one_does(ledger: TableLedger) -> None:
+    together = Barrier(4)
+
+    def note(index: int) -> datetime | None:
+        together.wait()
+        return ledger.note_wake_up(PIPELINE, NOON + timedelta(seconds=30 + index / 100), not_before=NOON)
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(note, [3, 2, 1, 0]))
+
+    noted = ledger.note_wake_up(PIPELINE, NOON + timedelta(seconds=40), not_before=NOON)
+    assert noted is not None
+    # Each either saw one that comes before its own, or noted its own before a sooner one was.
+    assert found.count(None) >= 1
+    assert all(said is None or said <= NOON + timedelta(seconds=30.04) for said in found)

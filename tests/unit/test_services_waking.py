@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from functions.core.errors import LedgerUnavailableError
+from functions.core.errors import LedgerUnavailableError, QueueUnavailableError
 from functions.core.model import PipelineKey
 from functions.services.arrive import arrive
 from functions.services.waking import wake_dispatcher
@@ -76,6 +76,25 @@ def test_consignments_are_woken_one_by_one() -> None:
     wake(world, after_s=30, consignment="b")
 
     assert len(world.queue.messages) == 3
+
+
+def test_a_message_that_could_not_be_sent_is_not_relied_on() -> None:
+    class NoQueue(Faults):
+        is_down = True
+
+        def before(self, call: str) -> None:
+            if self.is_down and call.startswith("queue."):
+                raise QueueUnavailableError(call, "scripted")
+
+    faults = NoQueue()
+    world = World(pipelines=WINDOW, faults=faults)
+    with pytest.raises(QueueUnavailableError):
+        wake(world, after_s=30)
+    faults.is_down = False
+
+    wake(world, after_s=30)
+
+    assert len(world.queue.messages) == 1
 
 
 def test_a_ledger_that_does_not_answer_costs_a_message_too_many() -> None:
