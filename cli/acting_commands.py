@@ -1,4 +1,4 @@
-"""Retries, cancels, repairs and replays, and says what that did and did not do."""
+"""Retries, cancels, repairs, replays and dismisses, and says what that did and did not do."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from cli.failures import CommandError
 from cli.times import moment_of
 from functions.core.reading import to_iso
 
-__all__ = ["act_on_run", "list_dead_letters", "replay"]
+__all__ = ["act_on_run", "dismiss", "list_dead_letters", "replay"]
 
 _LETTERS_WIDTH: Final = 200  # columns: a name alone takes 70
 _ARRIVAL_ID: Final = re.compile(r"[0-9a-f]{64}")
@@ -53,8 +53,17 @@ def replay(target: str, *, at: str | None, key: str | None, as_json: bool) -> No
     _tell(answer, as_json=as_json)
 
 
+def dismiss(target: str, *, reason: str, as_json: bool) -> None:
+    """Say of a dead letter that it needs nobody any more, and why."""
+    if not target.endswith(".json"):
+        raise CommandError(f"got {target!r}, expected the name of a dead letter, which ends in .json")
+    if not reason.strip():
+        raise CommandError("--reason: got nothing, expected why nobody needs to see to it")
+    _tell(open_api().post("dismissals", {"dead_letter": _dead_letter_name(target), "reason": reason}), as_json=as_json)
+
+
 def list_dead_letters(*, prefix: str, every: bool, limit: int, as_json: bool) -> None:
-    """Print what was given up and waits for a person; on demand also what was replayed since."""
+    """Print what was given up and waits for a person; on demand also what was replayed or dismissed since."""
     answer = open_api().get("dead-letters", prefix=prefix or None, all=1 if every else None, limit=limit)
     _print_letters(answer["dead_letters"], every=every, as_json=as_json)
     say_if_cut(answer, limit=limit, narrowed_by="--prefix")
@@ -66,26 +75,28 @@ def _print_letters(found: Sequence[Mapping[str, Any]], *, every: bool, as_json: 
             typer.echo(json.dumps(item))
         return
     if not found:
-        waiting = "Nothing that was given up waits for anybody; --all lists what was replayed, too."
+        waiting = "Nothing that was given up waits for anybody; --all lists what was replayed or dismissed, too."
         typer.echo("Nothing was given up." if every else waiting)
         return
     from cli.wording import make_console, make_table
 
-    table = make_table("Name", "Kept", "Queue", "Reason", *(["Replayed", "What came of it"] if every else []))
+    table = make_table("Name", "Kept", "Queue", "Reason", *(["Settled", "How"] if every else []))
     table.columns[0].no_wrap = True  # `tidegate replay` takes it whole
     for item in found:
-        replayed = _replayed(item) if every else ()
+        settled = _settled(item) if every else ()
         reason = (item["reason"] or "see the blob")[:200]
-        table.add_row(item["name"], item["at"][:19], item["queue"] or "", reason, *replayed)
+        table.add_row(item["name"], item["at"][:19], item["queue"] or "", reason, *settled)
     make_console(narrowest=_LETTERS_WIDTH).print(table, markup=False)
 
 
-def _replayed(letter: Mapping[str, Any]) -> tuple[str, str]:
-    """Return when a letter was replayed and what came of it."""
-    if not letter.get("replayed"):
-        return "", ""
-    did = letter["replayed"]["did"]
-    return letter["replayed"]["at"][:19], "; ".join(did)[:200]
+def _settled(letter: Mapping[str, Any]) -> tuple[str, str]:
+    """Return when a letter was replayed, and what came of it; or else when it was dismissed, by whom and why."""
+    if letter.get("replayed"):
+        return letter["replayed"]["at"][:19], f"replayed: {'; '.join(letter['replayed']['did'])}"[:200]
+    if letter.get("dismissed"):  # a control plane of an earlier release does not say
+        dismissed = letter["dismissed"]
+        return dismissed["at"][:19], f"dismissed by {dismissed['by']}: {dismissed['reason']}"[:200]
+    return "", ""
 
 
 def _dead_letter_name(text: str) -> str:

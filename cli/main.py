@@ -188,7 +188,7 @@ def explain(
 def dead_letters(
     *,
     prefix: Annotated[str, typer.Option(help="How their names begin: poison/2026-03-, or a subscription's name.")] = "",
-    every: Annotated[bool, typer.Option("--all", help="Also what was replayed since, with what came of it.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Also what was replayed or dismissed since, and how.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most this many, by name.")] = 100,
     as_json: AsJson = False,
 ) -> None:
@@ -251,6 +251,20 @@ def replay(
     from cli.acting_commands import replay as send_again
 
     send_again(target, at=at, key=key, as_json=as_json)
+
+
+@app.command(rich_help_panel=_ACT)
+@plain_errors
+def dismiss(
+    name: Annotated[str, typer.Argument(help="A dead letter's name.")],
+    *,
+    reason: Annotated[str, typer.Option(help="Why nobody needs to see to it, for those who look with --all.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say of a dead letter that it needs nobody any more: it stays, and is listed with --all only."""
+    from cli.acting_commands import dismiss as say_so
+
+    say_so(name, reason=reason, as_json=as_json)
 
 
 @app.command(rich_help_panel=_ACT)

@@ -12,6 +12,7 @@ from functions.core.backfills import Backfill
 from functions.core.consignments import Consignment
 from functions.core.databricks_states import RunStatus
 from functions.core.dead_letters import Replayed
+from functions.core.dismissals import Dismissed
 from functions.core.ledger import Arrival, Run
 from functions.core.manifest import InputManifest, ManifestPointer
 from functions.core.model import (
@@ -138,6 +139,12 @@ class KeptLetter:
     name: str
     kept_at: datetime  # by the service's clock
     replayed: Replayed | None  # None: it was not yet, or the process died before it could say so
+    dismissed: Dismissed | None  # None: nobody said that it needs nobody any more
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a person still has to see to it."""
+        return self.replayed is None and self.dismissed is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -510,6 +517,18 @@ class Quarantine(Protocol):
                 after its replay is left alone: it may be another one.
 
         Raises:
+            StorageUnavailableError: The letter is not of this version any more.
+        """
+        ...
+
+    def dismiss(self, name: str, dismissed: Dismissed, *, version: str) -> KeptLetter:
+        """Have a letter that waits say that it needs nobody any more, and return it as it was before.
+
+        One that was dismissed or replayed before is left as it is; nothing of what it holds changes.
+
+        Raises:
+            NotFoundError: The letter is gone.
+            IllegalTransitionError: What others keep in the letter's metadata leaves no room.
             StorageUnavailableError: The letter is not of this version any more.
         """
         ...

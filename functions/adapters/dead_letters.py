@@ -2,18 +2,24 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from functions.adapters.azure_errors import azure_errors
 from functions.adapters.blobs import BlobQuarantine
 from functions.adapters.storage import StorageAccount
 from functions.core.dead_letters import MAX_DEAD_LETTER_BYTES, Replayed
-from functions.core.errors import NotFoundError, StorageUnavailableError
+from functions.core.dismissals import Dismissed
+from functions.core.errors import IllegalTransitionError, NotFoundError, StorageUnavailableError
 from functions.ports import Entry, KeptLetter
+
+if TYPE_CHECKING:
+    from azure.storage.blob import BlobProperties
 
 __all__ = ["BlobDeadLetters"]
 
-_MARK: Final = "tidegate_replayed"  # metadata of the letter itself, so whatever removes the letter removes it too
+# Metadata of the letter itself, so whatever removes the letter removes it too.
+_MARK: Final = "tidegate_replayed"
+_DISMISSED: Final = "tidegate_dismissed"
 _IS_FOLDER: Final = "hdi_isfolder"  # as a hierarchical account says it
 _PAGE: Final = 5000  # the service's own limit
 _METADATA_BYTES: Final = 8192  # the service's own limit for the names and values of one blob, as headers at worst
@@ -46,13 +52,8 @@ class BlobDeadLetters(BlobQuarantine):
                     name_starts_with=prefix, include=["metadata"], results_per_page=min(at_a_time, _PAGE)
                 )
                 for blob in listed:
-                    metadata = blob.metadata or {}
-                    if metadata.get(_IS_FOLDER) == "true":
-                        continue
-                    # A mark is a modification, so a marked letter was kept when it was created.
-                    kept_at = blob.creation_time.astimezone(UTC)
-                    replayed = Replayed.from_mark(metadata.get(_MARK))
-                    yield KeptLetter(name=blob.name, kept_at=kept_at, replayed=replayed)
+                    if (blob.metadata or {}).get(_IS_FOLDER) != "true":
+                        yield _letter_of(blob.name, blob)
         except NotFoundError:  # nothing was ever given up
             return
 
@@ -70,15 +71,47 @@ class BlobDeadLetters(BlobQuarantine):
                 if earlier is None or earlier.at < replayed.at:
                     if version not in {None, found.etag}:
                         raise StorageUnavailableError(f"marking {name}", "it changed since it was read")
-                    others = {name: value for name, value in found.metadata.items() if name != _MARK}
-                    room = _METADATA_BYTES - _size_of({**others, _MARK: ""})
-                    mark = replayed.to_mark(room)
-                    if len(mark) > room:
-                        return  # what others keep there stays, and the letter in the list: its replay counts
-                    metadata = {**others, _MARK: mark}
-                    blob.set_blob_metadata(metadata, etag=found.etag, match_condition=MatchConditions.IfNotModified)
+                    # Without room what others keep there stays, and the letter in the list: its replay counts.
+                    if (metadata := _with_mark(found, _MARK, replayed)) is not None:
+                        blob.set_blob_metadata(metadata, etag=found.etag, match_condition=MatchConditions.IfNotModified)
         except NotFoundError:
             return
+
+    def dismiss(self, name: str, dismissed: Dismissed, *, version: str) -> KeptLetter:
+        """Have a letter that waits say that it needs nobody any more, and return it as it was before."""
+        from azure.core import MatchConditions
+
+        blob = self._storage.blobs().get_blob_client(self._container, name)
+        with azure_errors(f"dismissing {name}", StorageUnavailableError, conflict=StorageUnavailableError):
+            found = blob.get_blob_properties()
+            before = _letter_of(name, found)
+            if before.is_waiting:
+                if found.etag != version:
+                    raise StorageUnavailableError(f"dismissing {name}", "it changed since it was read")
+                metadata = _with_mark(found, _DISMISSED, dismissed)
+                if metadata is None:
+                    rule, current = "room for a dismissal in the metadata", "full of metadata of others"
+                    raise IllegalTransitionError(rule, name[:200], current, "dismissed until some of it is removed")
+                blob.set_blob_metadata(metadata, etag=found.etag, match_condition=MatchConditions.IfNotModified)
+        return before
+
+
+def _letter_of(name: str, blob: "BlobProperties") -> KeptLetter:
+    metadata = blob.metadata or {}
+    return KeptLetter(
+        name=name,
+        kept_at=blob.creation_time.astimezone(UTC),  # a mark is a modification, so not when it was last modified
+        replayed=Replayed.from_mark(metadata.get(_MARK)),
+        dismissed=Dismissed.from_mark(metadata.get(_DISMISSED)),
+    )
+
+
+def _with_mark(blob: "BlobProperties", key: str, what: Replayed | Dismissed) -> dict[str, str] | None:
+    """Return a blob's metadata with a mark beside what others keep there, None if they leave no room for it."""
+    others = {name: value for name, value in blob.metadata.items() if name != key}
+    room = _METADATA_BYTES - _size_of({**others, key: ""})
+    mark = what.to_mark(room)
+    return {**others, key: mark} if len(mark) <= room else None
 
 
 def _size_of(metadata: Mapping[str, str]) -> int:

@@ -21,6 +21,7 @@ __all__ = [
     "ReplayTarget",
     "is_replayed_by",
     "parse_replay_request",
+    "read_dead_letter_name",
     "replay_from_row",
     "replay_id_of",
     "replay_to_row",
@@ -118,12 +119,13 @@ def _name(kind: ReplayKind, reader: Reader, account: str) -> str:
         case ReplayKind.RUN:
             return reader.text(pattern=RUN_ID_PATTERN, expected="a run's id")
         case ReplayKind.DEAD_LETTER:
-            return _dead_letter_name(reader, account)
+            return read_dead_letter_name(reader, account)
         case _:
             assert_never(kind)
 
 
-def _dead_letter_name(reader: Reader, account: str) -> str:
+def read_dead_letter_name(reader: Reader, account: str) -> str:
+    """Return the path in the container `deadletter` that is here, or whose URL is; notes what can be none."""
     text = reader.text(min_length=1, max_length=2 * _MAX_NAME, expected="a path in the container deadletter")
     own = f"https://{account}.blob.core.windows.net/deadletter/"
     name = text.removeprefix(own)

@@ -8,12 +8,10 @@ id: so a repeat under the same id, also after a crash half-way, does nothing twi
 from dataclasses import replace
 
 from functions.core.access import Actor
-from functions.core.dead_letters import GivenUp, MessageKind, Replayed, read_dead_letter
+from functions.core.dead_letters import GivenUp, MessageKind, Replayed
 from functions.core.errors import (
     DeadLetterRefusedError,
-    InvalidDocumentError,
     InvalidRequestError,
-    NotFoundError,
     PermanentError,
     Problem,
 )
@@ -34,6 +32,7 @@ from functions.services.acted import Acted
 from functions.services.arrive import arrive
 from functions.services.changes import read_run
 from functions.services.complete import complete
+from functions.services.dead_letters import open_dead_letter
 from functions.services.listing import find_arrival
 from functions.services.plane import ControlPlane
 from functions.services.replay_arrival import replay_arrival
@@ -123,17 +122,8 @@ def _replay_run(plane: ControlPlane, run_id: RunId, replaying: Replay) -> Acted:
 def _replay_dead_letter(plane: ControlPlane, name: str) -> tuple[Acted, str]:
     did: list[str] = []
     did_not: list[str] = []
-    try:
-        letter = plane.quarantine.read(name)
-    except NotFoundError as error:
-        raise NotFoundError(
-            f"looking for dead letter {name[:200]!r}", "there is none of this name; `tidegate dead-letters` lists them"
-        ) from error
-    try:
-        letters = read_dead_letter(letter.value)
-    except InvalidDocumentError as error:
-        raise InvalidRequestError([Problem("dead_letter", repr(name[:200]), f"a dead letter, but {error}")]) from error
-    for given_up in letters:
+    letter = open_dead_letter(plane, name)
+    for given_up in letter.messages:
         label = given_up.label or "a message without an id"
         try:
             did.append(f"{label}: {_hand_over(plane, given_up)}")

@@ -1,4 +1,4 @@
-"""Answers over HTTP those who replay what was given up, or backfill what was there before."""
+"""Answers over HTTP those who replay or dismiss what was given up, or backfill what was there before."""
 
 import azure.functions as func
 
@@ -18,10 +18,16 @@ def replay_functions() -> func.Blueprint:
         """Replay an arrival, a run or a dead letter, once per Idempotency-Key."""
         return answer(lambda: _replay(req))
 
+    @blueprint.function_name("dismiss")
+    @blueprint.route(route="dismissals", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
+    def dismiss(req: func.HttpRequest) -> func.HttpResponse:
+        """Say of a dead letter that it needs nobody any more, and why; the first one stays."""
+        return answer(lambda: _dismiss(req))
+
     @blueprint.function_name("list_dead_letters")
     @blueprint.route(route="dead-letters", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
     def list_dead_letters(req: func.HttpRequest) -> func.HttpResponse:
-        """List what was given up and not replayed since: `?prefix=`, `?limit=`; `?all=1`: also what was."""
+        """List what was given up and neither replayed nor dismissed: `?prefix=`, `?limit=`; `?all=1`: also what was."""
         return answer(lambda: _list_dead_letters(req))
 
     @blueprint.function_name("request_backfill")
@@ -54,6 +60,14 @@ def _replay(req: func.HttpRequest) -> func.HttpResponse:
     return as_json(200, {"id": replayed.id, "target": replayed.target, **acted.to_json()})
 
 
+def _dismiss(req: func.HttpRequest) -> func.HttpResponse:
+    from functions.services.dismiss import dismiss
+
+    plane, actor = admit(req, Role.OPERATOR)
+    name, acted = dismiss(plane, req.get_body(), actor)
+    return as_json(200, {"dead_letter": name, **acted.to_json()})
+
+
 def _list_dead_letters(req: func.HttpRequest) -> func.HttpResponse:
     from functions.services.dead_letters import list_dead_letters
 
@@ -61,7 +75,7 @@ def _list_dead_letters(req: func.HttpRequest) -> func.HttpResponse:
     query = Query(req)
     prefix, limit, every = query.text("prefix", at_most=1024), query.limit(), query.one_of("all", ("0", "1"))
     query.check()
-    found = list_dead_letters(plane, prefix=prefix or "", are_replayed_wanted=every == "1", limit=limit + 1)
+    found = list_dead_letters(plane, prefix=prefix or "", are_all_wanted=every == "1", limit=limit + 1)
     return as_list("dead_letters", found, lambda letter: letter, limit=limit)
 
 

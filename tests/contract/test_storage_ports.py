@@ -14,7 +14,13 @@ from functions.adapters.dead_letters import BlobDeadLetters
 from functions.adapters.storage import StorageAccount
 from functions.adapters.work_queue import StorageWorkQueue
 from functions.core.dead_letters import Replayed
-from functions.core.errors import InvalidDocumentError, NotFoundError, StorageUnavailableError
+from functions.core.dismissals import Dismissed
+from functions.core.errors import (
+    IllegalTransitionError,
+    InvalidDocumentError,
+    NotFoundError,
+    StorageUnavailableError,
+)
 from functions.core.manifest import InputManifest, ManifestFile, ManifestPointer, manifest_of
 from functions.core.model import BlobVersion, PipelineKey, RunId, RunKind
 from functions.core.work import WorkItem, WorkKind
@@ -311,6 +317,72 @@ def test_a_letter_says_its_latest_replay_and_keeps_what_it_held(quarantine: Quar
     assert [letter.replayed for letter in listed] == [latest, latest]
     assert {letter.name: letter.kept_at for letter in listed} == before
     assert json.loads(quarantine.read("A/a.json").value) == {"text": "a"}
+
+
+def test_a_letter_says_its_first_dismissal_and_keeps_what_it_held(quarantine: Quarantine) -> None:
+    quarantine.keep("A/a.json", {"text": "a"})
+    quarantine.keep("A/b.json", {"text": "b"})
+    (untouched, _) = before = list(quarantine.list("", at_a_time=5))
+    at = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    first = Dismissed(at=at, by="ann", reason='"ours", 100 %, \u00fc\u4e2d\U0001f600')
+    replayed = Replayed(at=at + timedelta(days=2), did=("e-1: held",))
+    unread = quarantine.read("A/a.json").version
+
+    found = [quarantine.dismiss("A/a.json", first, version=unread)]
+    with pytest.raises(StorageUnavailableError, match="changed since it was read"):
+        quarantine.mark_replayed("A/a.json", replayed, version=unread)
+    found += [
+        quarantine.dismiss("A/a.json", dismissed, version=quarantine.read("A/a.json").version)
+        for dismissed in (first, replace(first, at=at + timedelta(days=1), reason="another"))
+    ]
+    with pytest.raises(StorageUnavailableError, match="changed since it was read"):
+        quarantine.dismiss("A/b.json", first, version="another")
+    with pytest.raises(NotFoundError):
+        quarantine.dismiss("A/gone.json", first, version="any")
+    (dismissed_letter, waiting) = list(quarantine.list("", at_a_time=5))
+    quarantine.mark_replayed("A/a.json", replayed, version=quarantine.read("A/a.json").version)
+    quarantine.mark_replayed("A/b.json", replayed, version=quarantine.read("A/b.json").version)
+    found.append(quarantine.dismiss("A/b.json", first, version=quarantine.read("A/b.json").version))
+
+    both, only_replayed = quarantine.list("", at_a_time=5)
+    assert [(letter.dismissed, letter.replayed) for letter in found] == [
+        (None, None),
+        (first, None),
+        (first, None),
+        (None, replayed),
+    ]
+    assert [letter.is_waiting for letter in (dismissed_letter, waiting, both, only_replayed)] == [False, True] + [
+        False
+    ] * 2
+    assert dismissed_letter == replace(untouched, dismissed=first)
+    assert (both.dismissed, both.replayed) == (first, replayed)
+    assert only_replayed == replace(before[1], replayed=replayed)
+    assert json.loads(quarantine.read("A/a.json").value) == {"text": "a"}
+
+
+@pytest.mark.parametrize("storage", KINDS[1:], indirect=True)
+@pytest.mark.parametrize(("taken", "kept"), [(0, 500), (7600, 250), (8150, None)])
+def test_a_dismissal_takes_what_room_others_have_left(storage: StorageAccount, taken: int, kept: int | None) -> None:
+    """Azure refuses more than 8 KiB of metadata, which Azurite takes; a person must learn that it was not written."""
+    container = fresh_name("deadletter")
+    quarantine = BlobDeadLetters(storage, container=container)
+    quarantine.keep("A/a.json", {})
+    blob = storage.blobs().get_blob_client(container, "A/a.json")
+    blob.set_blob_metadata({"owner": "x" * taken})
+    dismissed = Dismissed(at=datetime(2026, 3, 1, tzinfo=UTC), by="ann", reason="x" * 600)
+    version = quarantine.read("A/a.json").version
+
+    if kept is None:
+        with pytest.raises(IllegalTransitionError, match="full of metadata of others"):
+            quarantine.dismiss("A/a.json", dismissed, version=version)
+    else:
+        quarantine.dismiss("A/a.json", dismissed, version=version)
+
+    (letter,) = quarantine.list("", at_a_time=5)
+    metadata = blob.get_blob_properties().metadata
+    assert (None if letter.dismissed is None else len(letter.dismissed.reason)) == kept
+    assert metadata["owner"] == "x" * taken
+    assert sum(len(f"x-ms-meta-{name}{value}") for name, value in metadata.items()) <= 8192
 
 
 @pytest.mark.parametrize("storage", KINDS[1:], indirect=True)

@@ -42,6 +42,7 @@ READING = {
 ACTING = {
     "allow_runs",
     "cancel_run",
+    "dismiss",
     "pause_pipeline",
     "repair_run",
     "replay",

@@ -192,6 +192,13 @@ def test_what_was_given_up_is_listed_and_replayed(cloud: PlaneCloud) -> None:
     assert cloud.ended(cloud.run_of("given-up.parquet").id).outcome is Outcome.COMPLETED
     assert "`tidegate dead-letters`" in missing
 
+    dismissed = tidegate(cloud, "dismiss", str(poison), "--reason", "a probe of the recipes")
+    assert "did: dismissed it" in dismissed
+    assert str(poison) not in tidegate(cloud, "dead-letters", "--prefix", "poison/")
+    (left,) = (item for item in lines(cloud, "dead-letters", "--all") if item["name"] == poison)
+    assert left["dismissed"]["reason"] == "a probe of the recipes"
+    assert "a probe of the recipes" in tidegate(cloud, "dismiss", str(poison), "--reason", "again")
+
 
 def _letter(cloud: PlaneCloud, reason: str) -> str | None:
     found = lines(cloud, "dead-letters", "--prefix", "poison/")

@@ -99,7 +99,17 @@ def tidegate(plane: Plane, *arguments: str, **environ: str) -> Result:
 def test_help_lists_the_commands_of_an_operator() -> None:
     done = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
 
-    for command in ("arrivals", "dead-letters", "retry", "cancel", "repair", "replay", "backfill", "backfills"):
+    for command in (
+        "arrivals",
+        "dead-letters",
+        "retry",
+        "cancel",
+        "repair",
+        "replay",
+        "dismiss",
+        "backfill",
+        "backfills",
+    ):
         assert f" {command} " in done.stdout
 
 
@@ -112,6 +122,7 @@ def test_help_lists_the_commands_of_an_operator() -> None:
         ("dead-letters",),
         ("cancel", RUN),
         ("replay", ARRIVAL),
+        ("dismiss", "A/x.json", "--reason", "ours"),
         ("backfill", "flight_delay_scoring"),
         ("backfills",),
     ],
@@ -362,6 +373,36 @@ def test_a_replay_knows_what_its_target_is(plane: Plane, target: str, body: dict
     assert headers["idempotency-key"] == "ticket-17"
 
 
+@pytest.mark.parametrize("name", ["A/x.json", "http://127.0.0.1:10000/tidegatelocal/deadletter/A/x.json"])
+def test_a_dead_letter_is_dismissed_with_a_reason(plane: Plane, name: str) -> None:
+    answer = {"dead_letter": "A/x.json", "did": ["dismissed it"], "did_not": []}
+    plane.tell("POST /api/dismissals", (200, answer))
+
+    text = tidegate(plane, "dismiss", name, "--reason", "a probe")
+    document = tidegate(plane, "dismiss", name, "--reason", "a probe", "--json")
+
+    assert (text.exit_code, text.stdout) == (0, "did: dismissed it\n")
+    assert json.loads(document.stdout) == answer
+    assert [body for _, body, _ in plane.asked] == [{"dead_letter": "A/x.json", "reason": "a probe"}] * 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "said"),
+    [
+        (("A/x.json",), 2, "--reason"),
+        (("A/x.json", "--reason", " "), 1, "--reason: got nothing, expected why"),
+        (("A/x.txt", "--reason", "ours"), 1, "got 'A/x.txt', expected the name of a dead letter"),
+    ],
+)
+def test_a_dismissal_without_a_reason_or_of_no_letter_is_not_sent(
+    plane: Plane, arguments: tuple[str, ...], exit_code: int, said: str
+) -> None:
+    done = tidegate(plane, "dismiss", *arguments)
+
+    assert (done.exit_code, plane.asked) == (exit_code, [])
+    assert said in done.stderr
+
+
 def test_a_replay_that_was_refused_in_part_tells_both_and_fails(plane: Plane) -> None:
     """It ended with 0, and a script took the message for handled."""
     answer = {"error": "1 of its 2 messages were refused again: b: no", "did": ["a: held"], "did_not": ["b: no"]}
@@ -523,16 +564,26 @@ def test_dead_letters_are_listed(plane: Plane) -> None:
 def test_dead_letters_that_were_replayed_are_listed_on_demand(plane: Plane) -> None:
     replayed = {"at": "2026-03-02T08:30:00.000000Z", "did": ["e-1: arrival [1] is held"]}
     letter = {"name": "A/x.json", "at": "2026-03-01T00:00:00.000000Z", "queue": None, "reason": None}
-    letters = [{**letter, "replayed": replayed}, {**letter, "name": "A/y.json", "replayed": None}]
+    dismissed = {"at": "2026-03-03T09:45:00.000000Z", "by": "ann", "reason": "a [probe]"}
+    letters = [
+        {**letter, "replayed": replayed, "dismissed": None},
+        {**letter, "name": "A/y.json", "replayed": None},
+        {**letter, "name": "A/z.json", "replayed": None, "dismissed": dismissed},
+    ]
     plane.tell("GET /api/dead-letters?limit=100", (200, {"dead_letters": []}))
     plane.tell("GET /api/dead-letters?all=1&limit=100", (200, {"dead_letters": letters}))
 
     waiting, text = tidegate(plane, "dead-letters"), tidegate(plane, "dead-letters", "--all")
     documents = tidegate(plane, "dead-letters", "--all", "--json")
 
-    assert waiting.stdout == "Nothing that was given up waits for anybody; --all lists what was replayed, too.\n"
+    assert (
+        waiting.stdout
+        == "Nothing that was given up waits for anybody; --all lists what was replayed or dismissed, too.\n"
+    )
     assert "2026-03-02T08:30:00" in text.stdout
-    assert "e-1: arrival [1] is held" in text.stdout
+    assert "replayed: e-1: arrival [1] is held" in text.stdout
+    assert "2026-03-03T09:45:00" in text.stdout
+    assert "dismissed by ann: a [probe]" in text.stdout
     assert [json.loads(line) for line in documents.stdout.splitlines()] == letters
 
 

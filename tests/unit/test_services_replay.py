@@ -279,7 +279,7 @@ def test_replaying_a_dead_letter_twice_records_one_arrival() -> None:
 
 
 def waiting(world: World, *, every: bool = False) -> list[dict[str, object]]:
-    return list_dead_letters(world.plane, prefix="", are_replayed_wanted=every, limit=10)
+    return list_dead_letters(world.plane, prefix="", are_all_wanted=every, limit=10)
 
 
 def keep_event(world: World, name: str) -> None:
@@ -438,7 +438,7 @@ def test_letters_that_wait_are_found_behind_many_that_do_not_in_one_request() ->
         ask(world, dead_letter=f"A/{number:02}.json")
     keep_event(world, "A/99.json")
 
-    found = list_dead_letters(world.plane, prefix="A/", are_replayed_wanted=False, limit=2)
+    found = list_dead_letters(world.plane, prefix="A/", are_all_wanted=False, limit=2)
 
     assert [letter["name"] for letter in found] == ["A/99.json"]
     assert world.quarantine.calls.counts["quarantine.list"] == 1

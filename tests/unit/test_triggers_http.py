@@ -172,7 +172,7 @@ READING = [
     "show_lineage",
 ]
 NEEDED = {"show_lineage": {"blob": make_blob().url}}  # what a function cannot do without
-ACTING = ["request_run", "retry_run", "cancel_run", "repair_run", "replay", "request_backfill"]
+ACTING = ["request_run", "retry_run", "cancel_run", "repair_run", "replay", "dismiss", "request_backfill"]
 
 
 def signed_in(*roles: str) -> str:
@@ -465,6 +465,34 @@ def test_what_was_replayed_is_listed_over_http_on_demand_only(world: World) -> N
     (letter,) = cast("list[dict[str, object]]", everything["dead_letters"])
     assert (waiting["dead_letters"], letter["name"], refused) == ([], name, 400)
     assert cast("dict[str, object]", letter["replayed"])["did"] == replayed["did"]
+
+
+def test_a_dead_letter_is_dismissed_over_http(world: World) -> None:
+    quarantine_message(world.plane, "arrivals", "m", b"no event", datetime(2026, 3, 1, tzinfo=UTC))
+    world.quarantine.documents["A/other.json"] = {}
+    (name,) = (name for name in world.quarantine.documents if name.startswith("poison/"))
+
+    answers_by_body = [
+        ask("dismiss", "POST", body=body)
+        for body in (
+            {"dead_letter": name, "reason": "a probe of ours"},
+            {"dead_letter": name, "reason": "again"},
+            {"dead_letter": name},
+            {"dead_letter": "A/other.json", "reason": "no letter"},
+            {"dead_letter": "A/none.json", "reason": "not there"},
+        )
+    ]
+    _, waiting = ask("list_dead_letters")
+    _, everything = ask("list_dead_letters", query={"all": "1"})
+
+    (_, first), (_, second) = answers_by_body[:2]
+    _, letter = cast("list[dict[str, object]]", everything["dead_letters"])
+    assert [status for status, _ in answers_by_body] == [200, 200, 400, 400, 404]
+    assert (first["dead_letter"], len(cast("list[str]", first["did"])), first["did_not"]) == (name, 1, [])
+    assert second["did"] == []
+    assert "a probe of ours" in str(second["did_not"])
+    assert [item["name"] for item in cast("list[dict[str, object]]", waiting["dead_letters"])] == ["A/other.json"]
+    assert cast("dict[str, object]", letter["dismissed"])["by"] == "a holder of the function's key"
 
 
 def test_a_replay_is_asked_for_over_http(world: World) -> None:

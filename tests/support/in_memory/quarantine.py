@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 from functions.core.dead_letters import Replayed
+from functions.core.dismissals import Dismissed
 from functions.core.errors import NotFoundError, StorageUnavailableError
 from functions.ports import Entry, KeptLetter
 from tests.support.in_memory.faults import Calls, Faults, NoFaults
@@ -20,6 +21,7 @@ class InMemoryQuarantine:
         self.calls = Calls(faults or NoFaults())
         self.documents: dict[str, Mapping[str, object]] = {}
         self.marks: dict[str, str] = {}
+        self.dismissals: dict[str, str] = {}
         self.changed_at: dict[str, datetime] = {}
 
     def keep(self, name: str, document: Mapping[str, object]) -> str:
@@ -32,6 +34,7 @@ class InMemoryQuarantine:
         self.documents[name] = document  # type: ignore[assignment] # anything can lie there
         self.changed_at[name] = at
         self.marks.pop(name, None)
+        self.dismissals.pop(name, None)
 
     def read(self, name: str) -> Entry[bytes]:
         with self.calls.effect("quarantine.read"):
@@ -44,9 +47,8 @@ class InMemoryQuarantine:
         names = sorted(name for name in self.documents if name.startswith(prefix))
         for page in itertools.batched(names, at_a_time, strict=False):
             with self.calls.effect("quarantine.list"):
-                marks = [Replayed.from_mark(self.marks.get(name)) for name in page]
-            for name, replayed in zip(page, marks, strict=True):
-                yield KeptLetter(name=name, kept_at=datetime(2026, 3, 1, tzinfo=UTC), replayed=replayed)
+                letters = [self._letter_of(name) for name in page]
+            yield from letters
 
     def mark_replayed(self, name: str, replayed: Replayed, *, version: str | None) -> None:
         with self.calls.effect("quarantine.mark_replayed"):
@@ -58,5 +60,24 @@ class InMemoryQuarantine:
                 raise StorageUnavailableError(f"marking {name}", "it changed since it was read")
             self.marks[name] = replayed.to_mark()
 
+    def dismiss(self, name: str, dismissed: Dismissed, *, version: str) -> KeptLetter:
+        with self.calls.effect("quarantine.dismiss"):
+            if name not in self.documents:
+                raise NotFoundError(f"dismissing {name}", "BlobNotFound")
+            before = self._letter_of(name)
+            if before.is_waiting:
+                if version != self._version_of(name):
+                    raise StorageUnavailableError(f"dismissing {name}", "it changed since it was read")
+                self.dismissals[name] = dismissed.to_mark()
+        return before
+
+    def _letter_of(self, name: str) -> KeptLetter:
+        return KeptLetter(
+            name=name,
+            kept_at=datetime(2026, 3, 1, tzinfo=UTC),
+            replayed=Replayed.from_mark(self.marks.get(name)),
+            dismissed=Dismissed.from_mark(self.dismissals.get(name)),
+        )
+
     def _version_of(self, name: str) -> str:
-        return f"{json.dumps(self.documents[name])} {self.marks.get(name)}"
+        return f"{json.dumps(self.documents[name])} {self.marks.get(name)} {self.dismissals.get(name)}"
