@@ -1,6 +1,7 @@
 """Lists and opens what was given up and waits for a person: quarantined messages and Event Grid's dead letters."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import islice
 from typing import Final
 
@@ -20,6 +21,7 @@ class OpenedLetter:
     """What is in a dead letter, and of which version of it that was read."""
 
     messages: tuple[GivenUp, ...]
+    sha256: str  # of the content: marks change the version, but not this
     version: str
 
 
@@ -37,9 +39,10 @@ def open_dead_letter(plane: ControlPlane, name: str) -> OpenedLetter:
         why = "there is none of this name; `tidegate dead-letters` lists them"
         raise NotFoundError(f"looking for dead letter {shown}", why) from error
     try:
-        return OpenedLetter(messages=read_dead_letter(letter.value), version=letter.version)
+        messages = read_dead_letter(letter.value)
     except InvalidDocumentError as error:
         raise InvalidRequestError([Problem("dead_letter", shown, f"a dead letter, but {error}")]) from error
+    return OpenedLetter(messages=messages, sha256=sha256(letter.value).hexdigest(), version=letter.version)
 
 
 def list_dead_letters(plane: ControlPlane, *, prefix: str, are_all_wanted: bool, limit: int) -> list[dict[str, object]]:

@@ -1,6 +1,7 @@
 """Takes what was ignored, failed or given up through the same path as the first time, on a person's word.
 
-Each replay has an id, from the caller's Idempotency-Key or else from the target as it is now. It is written down
+Each replay has an id, from the caller's Idempotency-Key or else from the target as it is now, as what a dead letter
+holds. It is written down
 before anything is done and again with what came of it, and the note that it leaves in an entry's history carries the
 id: so a repeat under the same id, also after a crash half-way, does nothing twice.
 """
@@ -32,7 +33,7 @@ from functions.services.acted import Acted
 from functions.services.arrive import arrive
 from functions.services.changes import read_run
 from functions.services.complete import complete
-from functions.services.dead_letters import open_dead_letter
+from functions.services.dead_letters import OpenedLetter, open_dead_letter
 from functions.services.listing import find_arrival
 from functions.services.plane import ControlPlane
 from functions.services.replay_arrival import replay_arrival
@@ -46,14 +47,18 @@ def replay(plane: ControlPlane, body: bytes, *, idempotency_key: str | None, act
 
     Raises:
         InvalidRequestError: The body is wrong, or the key stands for another target.
-        NotFoundError: There is no such arrival or dead letter.
+        NotFoundError: There is no such arrival or dead letter; of a letter also if it is gone that was replayed before,
+            unless a key says which replay it was.
         UnknownRunError: There is no such run.
         IllegalTransitionError: Replaying it could do its work twice; the message says what to do instead.
         DeadLetterRefusedError: Not every message of the dead letter was taken; the error has what was and what not.
     """
     target = parse_replay_request(parse_body(body), idempotency_key=idempotency_key, account=plane.account)
+    letter = None  # of which nothing needs to be known where a key says which replay it is
+    if target.kind is ReplayKind.DEAD_LETTER and idempotency_key is None:
+        letter = open_dead_letter(plane, target.name)
     wanted = Replay(
-        id=replay_id_of(idempotency_key, *_state_of(plane, target)),
+        id=replay_id_of(idempotency_key, *_state_of(plane, target, letter)),
         target=str(target),
         actor=str(actor),
         requested_at=plane.clock.now(),
@@ -63,11 +68,12 @@ def replay(plane: ControlPlane, body: bytes, *, idempotency_key: str | None, act
         expected = f"the same target as the first under this key, {first.target}, or another key"
         raise InvalidRequestError([Problem("Idempotency-Key", repr(idempotency_key), expected)])
     if first.done_at is not None:
-        _mark(plane, target, first, version=None)  # a release that marked nothing may have done it
+        # A release that marked nothing may have done it, or the same content was put there again.
+        _mark(plane, target, first, version=None if letter is None else letter.version)
         done = f"did it not again: replay {first.id[:16]} did it at {first.done_at:%Y-%m-%d %H:%M:%S} UTC"
         return first, Acted(did_not=(done, *first.did_not))
     with plane.telemetry.span("replay", replay_id=first.id, target=first.target, actor=str(actor)) as span:
-        acted, version = _act(plane, target, first)
+        acted, version = _act(plane, target, first, letter)
         span.set(outcome="; ".join((*acted.did, *acted.did_not))[:500])
     if target.kind is ReplayKind.DEAD_LETTER and acted.did_not:
         # It is not done: whoever mends what refused a message asks again, in the same words.
@@ -79,7 +85,7 @@ def replay(plane: ControlPlane, body: bytes, *, idempotency_key: str | None, act
     return finished, acted
 
 
-def _state_of(plane: ControlPlane, target: ReplayTarget) -> tuple[str, ...]:
+def _state_of(plane: ControlPlane, target: ReplayTarget, letter: OpenedLetter | None) -> tuple[str, ...]:
     """Return what makes this replay another one than an earlier one of the same target."""
     match target.kind:
         case ReplayKind.ARRIVAL:
@@ -92,7 +98,8 @@ def _state_of(plane: ControlPlane, target: ReplayTarget) -> tuple[str, ...]:
             run = read_run(plane.ledger, RunId(target.name)).value
             return target.name, str(run.attempt), run.state.value
         case ReplayKind.DEAD_LETTER:
-            return target.name, plane.pipelines.version
+            # Not the ETag, which the mark of the replay changes.
+            return target.name, "" if letter is None else letter.sha256, plane.pipelines.version
 
 
 def _arrival(plane: ControlPlane, target: ReplayTarget) -> Entry[Arrival]:
@@ -100,7 +107,9 @@ def _arrival(plane: ControlPlane, target: ReplayTarget) -> Entry[Arrival]:
     return find_arrival(plane.ledger, plane.pipelines, arrival_id, at=target.at, now=now)
 
 
-def _act(plane: ControlPlane, target: ReplayTarget, replaying: Replay) -> tuple[Acted, str | None]:
+def _act(
+    plane: ControlPlane, target: ReplayTarget, replaying: Replay, letter: OpenedLetter | None
+) -> tuple[Acted, str | None]:
     """Return what was done and what not, and of which version of a dead letter."""
     match target.kind:
         case ReplayKind.ARRIVAL:
@@ -108,7 +117,7 @@ def _act(plane: ControlPlane, target: ReplayTarget, replaying: Replay) -> tuple[
         case ReplayKind.RUN:
             return _replay_run(plane, RunId(target.name), replaying), None
         case ReplayKind.DEAD_LETTER:
-            return _replay_dead_letter(plane, target.name)
+            return _replay_dead_letter(plane, letter or open_dead_letter(plane, target.name))
 
 
 def _replay_run(plane: ControlPlane, run_id: RunId, replaying: Replay) -> Acted:
@@ -119,10 +128,9 @@ def _replay_run(plane: ControlPlane, run_id: RunId, replaying: Replay) -> Acted:
     return retry_run(plane, run_id, Actor(name=replaying.actor), note=replaying.note)
 
 
-def _replay_dead_letter(plane: ControlPlane, name: str) -> tuple[Acted, str]:
+def _replay_dead_letter(plane: ControlPlane, letter: OpenedLetter) -> tuple[Acted, str]:
     did: list[str] = []
     did_not: list[str] = []
-    letter = open_dead_letter(plane, name)
     for given_up in letter.messages:
         label = given_up.label or "a message without an id"
         try:

@@ -420,15 +420,18 @@ def test_a_dead_letter_stays_marked_when_the_ledger_has_forgotten_its_replay() -
     assert (waiting(world), letter["reason"], letter["replayed"] is None) == ([], None, False)
 
 
-def test_a_replay_of_a_dead_letter_that_is_gone_says_when_it_was_done() -> None:
+def test_a_replay_of_a_dead_letter_that_is_gone_says_when_it_was_done_under_its_key() -> None:
+    """Without a key it is what the letter holds that tells one replay from another."""
     world = World()
     keep_event(world, "A/x.json")
-    ask(world, dead_letter="A/x.json")
+    ask(world, "ticket-17", dead_letter="A/x.json")
     world.quarantine.documents.clear()
 
-    _, acted = ask(world, dead_letter="A/x.json")
+    _, acted = ask(world, "ticket-17", dead_letter="A/x.json")
 
     assert acted.did_not[0].startswith("did it not again")
+    with pytest.raises(NotFoundError, match="`tidegate dead-letters` lists them"):
+        ask(world, dead_letter="A/x.json")
 
 
 def test_letters_that_wait_are_found_behind_many_that_do_not_in_one_request() -> None:
@@ -725,19 +728,53 @@ def test_a_letter_that_is_overwritten_while_it_is_replayed_is_replayed_anew(monk
     assert waiting(world) == []
 
 
-def test_a_letter_that_was_put_there_after_the_replay_waits() -> None:
-    """Under the same name and in the same words it is another letter."""
+def test_a_letter_that_was_put_there_after_the_replay_is_replayed_in_the_same_words() -> None:
+    """Under the same name it is another letter; it needed another key."""
     world = World()
     keep_event(world, "A/x.json")
-    ask(world, dead_letter="A/x.json")
+    first, _ = ask(world, dead_letter="A/x.json")
+    world.clock.advance(timedelta(minutes=1))
+    overwrite(world, "A/x.json", "other.parquet")
+    (left,) = waiting(world)
+
+    other, acted = ask(world, dead_letter="A/x.json")
+    again, repeated = ask(world, dead_letter="A/x.json")
+
+    assert left["name"] == "A/x.json"
+    assert other.id != first.id
+    assert acted.did_not == ()
+    assert world.arrival(make_blob("other.parquet")).state is ArrivalState.ASSIGNED
+    assert (again.id, repeated.did) == (other.id, ())
+    assert waiting(world) == []
+
+
+def test_a_letter_that_was_put_there_anew_with_the_same_content_is_the_same_replay() -> None:
+    """Its messages were taken: a repeat has it say so, and does nothing twice."""
+    world = World()
+    keep_event(world, "A/x.json")
+    first, _ = ask(world, dead_letter="A/x.json")
+    world.clock.advance(timedelta(minutes=1))
+    overwrite(world, "A/x.json", "2013-07.parquet")
+    (left,) = waiting(world)
+
+    again, acted = ask(world, dead_letter="A/x.json")
+
+    assert left["name"] == "A/x.json"
+    assert again.id == first.id
+    assert acted.did_not[0].startswith("did it not again")
+    assert world.arrival(make_blob()).deliveries == 1
+    assert waiting(world) == []
+
+
+def test_a_key_names_one_replay_of_a_letter_whatever_is_there_later() -> None:
+    """And what was put there after it is not said to be replayed."""
+    world = World()
+    keep_event(world, "A/x.json")
+    ask(world, "ticket-17", dead_letter="A/x.json")
     world.clock.advance(timedelta(minutes=1))
     overwrite(world, "A/x.json", "other.parquet")
 
-    _, acted = ask(world, dead_letter="A/x.json")
-    (left,) = waiting(world)
-    _, other = ask(world, "another", dead_letter="A/x.json")
+    _, acted = ask(world, "ticket-17", dead_letter="A/x.json")
 
     assert acted.did_not[0].startswith("did it not again")
-    assert left["name"] == "A/x.json"
-    assert other.did
-    assert waiting(world) == []
+    assert [letter["name"] for letter in waiting(world)] == ["A/x.json"]
