@@ -23,6 +23,7 @@ _GROUP_ROWS: Final = 100  # what one transaction takes
 _LOOKS_AFTER_A_REFUSAL: Final = 64
 _MOSTLY_TAKEN: Final = 0.55  # of the last inserts: from there on, looking first saves more requests than it costs
 _WEIGHT_OF_THE_LAST: Final = 1 / 32
+_MOST_REMEMBERED: Final = 1000  # partitions; of one that nobody uses, only that its next inserts should look
 
 
 class GroupedTables:
@@ -69,8 +70,9 @@ class _Partition:
 class GroupedTable:
     """Implements `Table`; reads, and what already is many rows, go through as they are."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, *, most_remembered: int = _MOST_REMEMBERED) -> None:
         self._table = table
+        self._most_remembered = most_remembered
         self._partitions: dict[str, _Partition] = {}
         self._lock = threading.Lock()
         self._taken = 0.0  # which part of the last inserts found their key taken
@@ -142,6 +144,12 @@ class GroupedTable:
             known = self._partitions.get(partition)
             return 0 if known is None else len(known.waiting)
 
+    @property
+    def remembered(self) -> int:
+        """How many partitions are in use, or had a key that was found taken."""
+        with self._lock:
+            return len(self._partitions)
+
     def _must_look(self, partition: str) -> bool:
         with self._lock:
             if self._taken > _MOSTLY_TAKEN:
@@ -165,7 +173,7 @@ class GroupedTable:
     def _write(self, partition: str, write: Write) -> str | None:
         mine = _Waiting(write)
         with self._lock:
-            place = self._partitions.setdefault(partition, _Partition())
+            place = self._place_of(partition)
             place.users += 1
             place.waiting.append(mine)
             is_first, place.is_busy = not place.is_busy, True
@@ -182,6 +190,15 @@ class GroupedTable:
         if mine.error is not None:
             raise mine.error
         return mine.version
+
+    def _place_of(self, partition: str) -> _Partition:
+        """Return the partition's object; makes room for a new one if there are many that nobody uses."""
+        known = self._partitions.get(partition)
+        if known is None:
+            if len(self._partitions) >= self._most_remembered:  # what is forgotten costs a refused insert at most
+                self._partitions = {name: place for name, place in self._partitions.items() if place.users}
+            known = self._partitions[partition] = _Partition()
+        return known
 
     def _write_for_all(self, partition: str, place: _Partition) -> None:
         """Write what waits now, this writer's own row among it, and hand over to one of those who came meanwhile."""

@@ -252,3 +252,45 @@ def test_while_most_keys_are_taken_inserts_look_first(table: GroupedTable, table
 
     assert tables.calls.counts["tables.rows.insert"] == tried + 100
     assert tables.calls.counts["tables.rows.get"] < 125
+
+
+class Company(Faults):
+    """Has a second writer wait at the partition whose insert is refused, until the first one looks what is there."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self.table: GroupedTable | None = None
+        self.partition = ""
+        self.other: Future[str] | None = None
+        self.may_write = threading.Event()
+        self._pool = pool
+
+    def before(self, call: str) -> None:
+        table = self.table
+        if call == "tables.rows.insert" and table is not None:
+            self.may_write.clear()
+            self.other = self._pool.submit(table.put, self.partition, "another", {"n": 0})
+            _until(lambda: table.waiting(self.partition) == 1)
+        elif call == "tables.rows.put":
+            assert self.may_write.wait(_DEADLINE_S)
+        elif call == "tables.rows.get":
+            self.may_write.set()
+
+
+def test_partitions_that_nobody_uses_are_forgotten_when_there_are_many() -> None:
+    """One whose key was found taken, and that nobody came back to, stayed for as long as the process."""
+    remembered: list[int] = []
+    with ThreadPoolExecutor(1) as pool:
+        company = Company(pool)
+        tables = InMemoryTables(company)
+        table = company.table = GroupedTable(tables.table("rows"), most_remembered=10)
+        for index in range(30):
+            tables.restore("rows", f"p{index}", "k", {"n": index}, "v0")
+            company.partition = f"p{index}"
+
+            assert not isinstance(table.insert_or_get(f"p{index}", "k", {"n": -1}), str)
+
+            assert company.other is not None
+            assert company.other.result(_DEADLINE_S)
+            remembered.append(table.remembered)
+
+    assert remembered == [*range(1, 11), *range(1, 11), *range(1, 11)]
