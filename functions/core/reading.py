@@ -13,6 +13,7 @@ __all__ = ["Reader", "parse_utc", "shown", "to_iso"]
 
 _NOTHING: Final = object()
 _SHOWN_CHARACTERS: Final = 80
+_ANY_VALUE: Final = "a value"
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -88,7 +89,7 @@ class Reader:
             return False
         for key in required:
             if key not in self.value:
-                self.child(key).refuse("a value")
+                self.child(key).refuse(_ANY_VALUE)
         if optional is not None:
             known = [*required, *optional]
             for key in self.value:
@@ -206,6 +207,11 @@ class Reader:
         return next(iter(kind))
 
     def constant(self, value: str | int) -> None:
-        """Note a problem unless exactly this value of this type is here."""
-        if type(self.value) is not type(value) or self.value != value:
+        """Note a problem unless exactly this value of this type is here; one that was missed already is noted once."""
+        if type(self.value) is type(value) and self.value == value:
+            return
+        missed = Problem(self.place, shown(_NOTHING), _ANY_VALUE)
+        if self.is_absent and missed in self.problems:
+            self.problems[self.problems.index(missed)] = Problem(self.place, shown(_NOTHING), shown(value))
+        else:
             self.refuse(shown(value))

@@ -102,6 +102,26 @@ def test_wrong_value_is_noted_with_its_place(value: object, read: Callable[[Read
     assert problems_of(value, read) == [expected]
 
 
+def test_a_required_constant_that_is_absent_is_one_mistake_which_says_what_was_expected() -> None:
+    """It was counted twice, as a value that is missing and as one that is another."""
+    problems: list[Problem] = []
+    root = Reader({"data": {}}, "", problems)
+    root.mapping(required=("schema", "type"), optional=None)
+    data = root.child("data")
+    data.mapping(required=("schema",))
+
+    for reader in (root, data):
+        reader.child("schema").constant(1)
+    root.child("kind").constant("a")
+
+    assert list(map(str, problems)) == [
+        "schema: got nothing, expected 1",
+        "type: got nothing, expected a value",
+        "data.schema: got nothing, expected 1",
+        "kind: got nothing, expected 'a'",
+    ]
+
+
 def test_right_values_are_returned() -> None:
     problems: list[Problem] = []
     root = Reader(
