@@ -27,9 +27,13 @@ class _Waiting[Item, Result]:
 
 
 class Together[Item, Result]:
-    """Gathers what threads want while another one is at it."""
+    """Gathers what threads want while another one is at it.
+
+    It is not re-entrant: what does the work for all must not ask for more of it, or it would wait for itself.
+    """
 
     def __init__(self) -> None:
+        self._at_it: int | None = None  # the thread that does it for all
         self._waiting: deque[_Waiting[Item, Result]] = deque()
         self._is_busy = False
         self._lock = threading.Lock()
@@ -49,7 +53,10 @@ class Together[Item, Result]:
 
         Raises:
             BaseException: What `act` returned for the item, or raised for all.
+            RuntimeError: `act` itself, which is called by this very thread, asks for more: a bug of ours.
         """
+        if self._at_it == threading.get_ident():  # only this thread itself can have written that
+            raise RuntimeError("not re-entrant: what is done together asks for more of it, and would wait for itself")
         mine = _Waiting[Item, Result](item)
         with self._lock:
             self._waiting.append(mine)
@@ -66,6 +73,7 @@ class Together[Item, Result]:
         with self._lock:
             group = list(self._waiting)
             self._waiting.clear()
+        self._at_it = threading.get_ident()
         try:
             for waiting, result in zip(group, act([waiting.item for waiting in group]), strict=True):
                 if isinstance(result, BaseException):
@@ -80,6 +88,7 @@ class Together[Item, Result]:
                 waiting.error = LedgerUnavailableError("changing it together with others", "the writer was ended")
             raise
         finally:
+            self._at_it = None  # before the next one is told
             for waiting in group:
                 waiting.is_done = True
             with self._lock:

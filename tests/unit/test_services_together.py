@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
 from functions.core.errors import LedgerUnavailableError
 from functions.core.model import RunId
 from functions.core.reasons import HoldReason
@@ -39,6 +41,19 @@ class Slow:
             error, self.fails_with = self.fails_with, None
             raise error
         return [ValueError("odd") if item % 2 else item * 10 for item in items]
+
+
+def test_what_is_done_together_may_not_ask_for_more_of_it() -> None:
+    """The thread would wait for itself, and all others with it."""
+    together = Together[int, int]()
+
+    def nested(items: Sequence[int]) -> Sequence[int | BaseException]:
+        return [together.do(item + 1, nested) for item in items]
+
+    with pytest.raises(RuntimeError, match="not re-entrant"):
+        together.do(1, nested)
+
+    assert together.do(2, list) == 2
 
 
 @contextmanager
