@@ -21,6 +21,7 @@ _FRESH_FOR: Final = timedelta(seconds=30)
 _RED_FRESH_FOR: Final = timedelta(seconds=5)  # whoever has just mended something looks again soon
 _ALERTS_SHOWN_FOR: Final = timedelta(days=7)
 _MOST_ALERTS: Final = 50
+_ALERTS_COUNTED: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,7 @@ class Health:
     problems: tuple[tuple[str, str], ...]
     checked_at: datetime
     alerts: tuple[Alert, ...] = ()  # what a person must look at; it makes nothing red, because nothing waits for it
+    more_alerts: int = 0  # how many there are beside those; a thousand are counted in all
     held: tuple[tuple[PipelineKey, HoldReason], ...] = ()  # pipelines of which nothing starts, and why; not red either
     left_behind: tuple[LeftBehind, ...] = ()  # held for pipelines that are not configured any more: likewise
 
@@ -55,6 +57,7 @@ class Health:
                 }
                 for alert in self.alerts
             ]
+            document["more_alerts"] = self.more_alerts
             document["held"] = [
                 {"pipeline": pipeline, "reason": reason.value, "sentence": reason.sentence}
                 for pipeline, reason in self.held
@@ -102,12 +105,19 @@ def check_health(plane: ControlPlane) -> Health:
     left_behind: tuple[LeftBehind, ...] = ()
     if "ledger" not in dict(problems):  # one that hangs takes half a minute for each question
         try:
-            alerts = tuple(plane.ledger.alerts(since=now - _ALERTS_SHOWN_FOR, limit=_MOST_ALERTS))
+            alerts = tuple(plane.ledger.alerts(since=now - _ALERTS_SHOWN_FOR, limit=_ALERTS_COUNTED))
             held = _held(plane)
             left_behind = find_left_behind(plane)
         except MlopsError as error:
             problems.append(("ledger", str(error)))
-    return Health(problems=tuple(problems), checked_at=now, alerts=alerts, held=held, left_behind=left_behind)
+    return Health(
+        problems=tuple(problems),
+        checked_at=now,
+        alerts=alerts[:_MOST_ALERTS],
+        more_alerts=max(0, len(alerts) - _MOST_ALERTS),
+        held=held,
+        left_behind=left_behind,
+    )
 
 
 def _held(plane: ControlPlane) -> tuple[tuple[PipelineKey, HoldReason], ...]:

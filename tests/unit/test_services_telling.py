@@ -1,9 +1,13 @@
 """Tests that people are told once a pipeline and day that a budget holds its work back."""
 
 from datetime import date, timedelta
+from typing import cast
 
+import pytest
+
+from functions.core.alerts import Alert, AlertKind
 from functions.core.errors import PublicationError
-from functions.core.model import RunState
+from functions.core.model import RunId, RunState
 from functions.core.reasons import HoldReason
 from functions.services.complete import complete
 from functions.services.health import check_health
@@ -46,6 +50,24 @@ def test_a_spent_budget_is_told_once_a_day() -> None:
     ]
     assert ": 1 began on 2026-03-01, of 1;" in str(_alerts(world)[0]["detail"])
     assert "held" not in health.to_public_json(with_details=False)
+
+
+@pytest.mark.parametrize(("raised", "shown", "more"), [(0, 0, 0), (50, 50, 0), (51, 50, 1), (1200, 50, 950)])
+def test_health_shows_fifty_alerts_and_says_how_many_there_are_more(raised: int, shown: int, more: int) -> None:
+    """It stopped at fifty as if that were all; it counts to a thousand."""
+    world = World()
+    now = world.clock.now()
+    for number in range(raised):
+        at = now - timedelta(seconds=number)
+        run = RunId(f"{SCORING}-20260301T120000Z-{number:012x}")
+        alert = Alert(kind=AlertKind.RUN_STALLED, pipeline=SCORING, at=at, detail="open", run_id=run, attempt=1)
+        world.ledger.record_alert(alert)
+
+    document = check_health(world.plane).to_public_json(with_details=True)
+
+    listed = cast("list[dict[str, object]]", document["alerts"])
+    assert (len(listed), document["more_alerts"]) == (shown, more)
+    assert [alert["at"] for alert in listed] == sorted((str(alert["at"]) for alert in listed), reverse=True)
 
 
 def _alerts(world: World) -> list[dict[str, object]]:
