@@ -11,18 +11,24 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from functions.core.errors import InvalidSettingsError, Problem
+from functions.core.reading import shown
+
 if TYPE_CHECKING:
     from azure.core.credentials import AccessToken, AccessTokenInfo, TokenCredential
     from azure.core.exceptions import AzureError, HttpResponseError
     from urllib3 import BaseHTTPResponse, PoolManager
+    from urllib3.util import Url
 
 __all__ = ["Answer", "Signature", "TableConnection", "TableRequest", "by_account_key", "by_token", "pool_for"]
 
@@ -34,6 +40,7 @@ _CONNECT_S: Final = 5.0
 _READ_S: Final = 15.0
 _ERROR_CHARACTERS: Final = 500
 _AGENT: Final = "tidegate"
+_SCHEME: Final = re.compile(r"((?:[A-Za-z][A-Za-z0-9+.-]*:)?//)(.*)", re.DOTALL)
 
 Signature = Callable[["TableRequest"], str]  # the Authorization header of a request
 
@@ -138,11 +145,14 @@ class TableConnection:
 
 
 def pool_for(url: str, *, size: int) -> "PoolManager":
-    """Return a pool of connections to a service, with the proxy and the certificates that `requests` would use."""
+    """Return a pool of connections to a service, with the proxy and the certificates that `requests` would use.
+
+    Raises:
+        InvalidSettingsError: The machine names a proxy that is none, or none of HTTP.
+    """
     from requests import Session
     from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
     from urllib3 import PoolManager, ProxyManager, Timeout, make_headers
-    from urllib3.util import parse_url
 
     from functions.adapters.fresh_connections import FreshHTTPConnectionPool, FreshHTTPSConnectionPool
 
@@ -157,11 +167,30 @@ def pool_for(url: str, *, size: int) -> "PoolManager":
     if proxy is None:
         pool = PoolManager(**options)
     else:
-        who = parse_url(proxy).auth
-        headers = make_headers(proxy_basic_auth=who) if who else None
-        pool = ProxyManager(proxy if "://" in proxy else f"http://{proxy}", proxy_headers=headers, **options)
+        name = f"{urlsplit(url).scheme}_proxy" if proxy == machine["proxies"].get(urlsplit(url).scheme) else "all_proxy"
+        place = _checked_proxy(name.upper(), proxy)
+        headers = make_headers(proxy_basic_auth=place.auth) if place.auth else None
+        pool = ProxyManager(place.url, proxy_headers=headers, **options)
     pool.pool_classes_by_scheme = {"http": FreshHTTPConnectionPool, "https": FreshHTTPSConnectionPool}
     return pool
+
+
+def _checked_proxy(name: str, proxy: str) -> "Url":
+    """Return where a proxy is; raises InvalidSettingsError, which shows no user and no password."""
+    from urllib3.exceptions import LocationParseError
+    from urllib3.util import parse_url
+
+    match = _SCHEME.fullmatch(proxy)
+    scheme, rest = ("", proxy) if match is None else match.groups()
+    with suppress(LocationParseError):
+        place = parse_url(f"{scheme or 'http://'}{rest}")
+        if place.scheme in {"http", "https"} and place.host:
+            return place
+    # Whatever is before the last @ may be a password, also one with characters that it should not have.
+    got = scheme + re.split(r"[/?#]", rest.rpartition("@")[2])[0]
+    expected = "http://<host>:<port> or https://<host>:<port>, with <user>:<password>@ before the host if need be"
+    instead = f"mend {name}, or name in NO_PROXY what is reached without a proxy"
+    raise InvalidSettingsError([Problem(name, shown(got), f"{expected}; {instead}")])
 
 
 def by_account_key(account: str, key: str) -> Signature:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import azure.functions as func
 
 from functions.adapters.work_queue import HandOffQueue
-from functions.core.errors import AccessRefusedError, PermanentError
+from functions.core.errors import AccessRefusedError, InvalidSettingsError, PermanentError
 from functions.core.queue_messages import unwrapped
 from functions.settings import Settings
 from functions.wiring import control_plane
@@ -72,10 +72,11 @@ def _receive(queue: str, message: func.QueueMessage, handle: Callable[[bytes], o
     host.json has the host pass messages on as they are: it would move one that is no base64 to the poison queue, and
     leave it there unseen.
     A missing role is not the message's fault, and a new one takes minutes to propagate: the host delivers it again.
+    Nor is a setting that shows to be wrong when it is first used.
     """
     try:
         handle(unwrapped(message.get_body()))
-    except AccessRefusedError:
+    except (AccessRefusedError, InvalidSettingsError):
         raise
     except PermanentError:
         _quarantine(queue, message)

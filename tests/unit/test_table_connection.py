@@ -30,7 +30,7 @@ from functions.adapters.storage import StorageAccount
 from functions.adapters.table_connection import TableConnection, TableRequest, by_account_key, by_token, pool_for
 from functions.adapters.table_port import Write
 from functions.adapters.tables import AzureTables, Table
-from functions.core.errors import AccessRefusedError, LedgerUnavailableError, ThrottledError
+from functions.core.errors import AccessRefusedError, InvalidSettingsError, LedgerUnavailableError, ThrottledError
 
 KEY = "a2V5"
 Answering = Callable[[BaseHTTPRequestHandler], None]
@@ -413,6 +413,55 @@ def test_a_proxy_of_the_machine_is_used_except_where_it_is_not_meant(monkeypatch
 
     monkeypatch.setenv("no_proxy", "core.windows.net")
     assert not isinstance(pool_for(url, size=1), ProxyManager)
+
+
+@pytest.mark.parametrize(
+    ("name", "proxy", "got"),
+    [
+        ("https_proxy", "socks5://user:word@proxy.example:1080", "'socks5://proxy.example:1080'"),
+        ("all_proxy", "socks5h://user:word@proxy.example:1080/", "'socks5h://proxy.example:1080'"),
+        ("https_proxy", "ftp://proxy.example", "'ftp://proxy.example'"),
+        ("https_proxy", "http://user:word@proxy.example:port", "'http://proxy.example:port'"),
+        ("https_proxy", "http://user:wo@rd@proxy.example:99999999", "'http://proxy.example:99999999'"),
+        ("https_proxy", "http://user:wo/rd@proxy.example:3128", "'http://proxy.example:3128'"),
+        ("https_proxy", "http://user:word@[::1", "'http://[::1'"),
+        ("https_proxy", "user:word@proxy .example:1", "'proxy .example:1'"),
+        ("https_proxy", "http://user:word@", "'http://'"),
+        ("https_proxy", "http:///?word", "'http://'"),
+        ("https_proxy", "//proxy.example:3128", "'//proxy.example:3128'"),
+    ],
+)
+def test_a_proxy_that_nothing_can_go_through_is_a_mistake_in_the_settings(
+    monkeypatch: pytest.MonkeyPatch, name: str, proxy: str, got: str
+) -> None:
+    """It was an error that nobody knew, raised at the first request; what it may hold of a password is not shown."""
+    for variable in ("https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+        monkeypatch.delenv(variable.upper(), raising=False)
+    monkeypatch.setenv(name, proxy)
+
+    with pytest.raises(InvalidSettingsError) as refused:
+        pool_for("https://account.table.core.windows.net", size=1)
+
+    (problem,) = refused.value.problems
+    assert (problem.place, problem.got) == (name.upper(), got)
+    assert problem.expected.startswith("http://<host>:<port> or https://<host>:<port>")
+    assert "NO_PROXY" in problem.expected
+    assert refused.value.__context__ is None  # which would show it
+
+
+def test_a_proxy_without_a_scheme_is_one_of_http_and_is_told_who_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("https_proxy", "no_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+        monkeypatch.delenv(variable.upper(), raising=False)
+    monkeypatch.setenv("https_proxy", "user:word@proxy.example:3128")
+
+    pool = pool_for("https://account.table.core.windows.net", size=1)
+
+    assert isinstance(pool, ProxyManager)
+    assert pool.proxy is not None
+    assert (pool.proxy.scheme, pool.proxy.host, pool.proxy.port) == ("http", "proxy.example", 3128)
+    assert pool.proxy_headers == {"proxy-authorization": "Basic dXNlcjp3b3Jk"}
 
 
 def test_a_request_through_a_proxy_names_its_host(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

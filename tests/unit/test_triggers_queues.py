@@ -7,7 +7,7 @@ from pathlib import Path
 import azure.functions as func
 import pytest
 
-from functions.core.errors import AccessRefusedError
+from functions.core.errors import AccessRefusedError, InvalidSettingsError, MlopsError, Problem
 from functions.settings import parse_settings
 from functions.triggers import queues
 from tests.support.control_plane import World, blob_message, make_blob
@@ -15,12 +15,15 @@ from tests.support.in_memory import Faults
 from tests.unit.test_settings import APP, LOCAL
 
 
-class RefusedTables(Faults):
-    """Answers every write of an arrival as storage does while a role propagates."""
+class FailingTables(Faults):
+    """Answers every write of an arrival with an error."""
+
+    def __init__(self, error: MlopsError) -> None:
+        self.error = error
 
     def before(self, call: str) -> None:
         if call == "tables.arrivals.insert":
-            raise AccessRefusedError("recording an arrival", "HttpResponseError 403")
+            raise self.error
 
 
 class Handoff(func.Out[str]):
@@ -46,10 +49,21 @@ def receive_arrival(world: World, message: str, monkeypatch: pytest.MonkeyPatch)
     receive(world, "arrivals", message.encode(), monkeypatch, Handoff())
 
 
-def test_a_message_that_meets_a_missing_role_is_delivered_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(faults=RefusedTables())
+@pytest.mark.parametrize(
+    "error",
+    [
+        AccessRefusedError("recording an arrival", "HttpResponseError 403"),
+        InvalidSettingsError([Problem("HTTPS_PROXY", "'socks5://proxy'", "one of HTTP")]),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_message_that_meets_a_missing_role_or_a_wrong_setting_is_delivered_again(
+    monkeypatch: pytest.MonkeyPatch, error: MlopsError
+) -> None:
+    """Neither is the message's fault."""
+    world = World(faults=FailingTables(error))
 
-    with pytest.raises(AccessRefusedError):
+    with pytest.raises(type(error)):
         receive_arrival(world, blob_message(make_blob()), monkeypatch)
 
     assert world.quarantine.documents == {}
