@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import typer
 
@@ -34,15 +34,25 @@ class Commands(typer.Typer):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # as typer has it
         """Run the command line, and end the process."""
+        is_closed = sys.stdout is None
+        if is_closed:  # then typer writes nothing, without a word
+            sys.stdout = _no_output()
         try:
             return super().__call__(*args, **kwargs)
         except OSError as error:
-            if error.errno not in _CANNOT_WRITE:
+            is_ours = is_closed and error.errno == errno.EBADF
+            if error.errno not in _CANNOT_WRITE and not is_ours:
                 raise
             with suppress(OSError):  # if standard error cannot be written either, the exit code alone tells
-                _say(f"cannot write {error.filename or 'the output'}: {error.strerror}")
+                why = "it is closed" if is_ours else error.strerror
+                _say(f"cannot write {error.filename or 'the output'}: {why}")
             _forget_output()
             sys.exit(1)
+
+
+def _no_output() -> TextIO:
+    """Return what fails with EBADF when something is written to it; no file that is opened later can take its place."""
+    return os.fdopen(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")
 
 
 def _forget_output() -> None:

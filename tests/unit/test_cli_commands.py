@@ -313,6 +313,34 @@ def test_output_that_cannot_be_written_is_one_line_and_a_failure(arguments: list
     assert done.stderr == (None if is_error_full else "Error: cannot write the output: No space left on device\n")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "closed", "exit_code"),
+    [
+        (["check"], ">&-", 1),
+        (["--help"], ">&-", 1),
+        (["pipelines", "-h"], ">&-", 1),
+        (["check"], ">&- 2>&-", 1),
+        (["nonsense"], ">&-", 2),
+        (["check"], "2>&-", 0),
+    ],
+)
+def test_output_that_is_closed_is_one_line_and_a_failure(arguments: list[str], closed: str, exit_code: int) -> None:
+    """It ended with 0, and a script took what it had not read for what there was."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "cli.main", *arguments],
+        cwd=REPOSITORY,
+        env=_environ(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.returncode == exit_code
+    is_told = exit_code == 1 and "2>" not in closed
+    assert (done.stderr == "Error: cannot write the output: it is closed\n") == is_told
+
+
 @pytest.mark.parametrize("arguments", [["check"], ["--help"]])
 def test_a_pipe_that_nobody_reads_any_more_ends_a_command_in_silence(arguments: list[str]) -> None:
     """As with `| head -1`, which has seen enough."""
