@@ -8,9 +8,10 @@ from typing import Final
 from functions.core.dead_letters import GivenUp, read_dead_letter
 from functions.core.errors import InvalidDocumentError, InvalidRequestError, NotFoundError, Problem
 from functions.core.reading import to_iso
+from functions.ports import Entry
 from functions.services.plane import ControlPlane
 
-__all__ = ["OpenedLetter", "list_dead_letters", "open_dead_letter"]
+__all__ = ["OpenedLetter", "list_dead_letters", "open_dead_letter", "read_letter"]
 
 _AT_A_TIME: Final = 1000  # letters: before those that wait there may be many that do not
 _SHOWN: Final = 200  # characters of a name
@@ -25,6 +26,15 @@ class OpenedLetter:
     version: str
 
 
+def read_letter(plane: ControlPlane, name: str) -> Entry[bytes]:
+    """Return the content of a blob among the dead letters, whatever it is; raises NotFoundError."""
+    try:
+        return plane.quarantine.read(name)
+    except NotFoundError as error:
+        why = "there is none of this name; `tidegate dead-letters` lists them"
+        raise NotFoundError(f"looking for dead letter {name[:_SHOWN]!r}", why) from error
+
+
 def open_dead_letter(plane: ControlPlane, name: str) -> OpenedLetter:
     """Return what is in a dead letter now.
 
@@ -32,15 +42,11 @@ def open_dead_letter(plane: ControlPlane, name: str) -> OpenedLetter:
         NotFoundError: There is none of this name.
         InvalidRequestError: The blob of this name is no dead letter.
     """
-    shown = repr(name[:_SHOWN])
-    try:
-        letter = plane.quarantine.read(name)
-    except NotFoundError as error:
-        why = "there is none of this name; `tidegate dead-letters` lists them"
-        raise NotFoundError(f"looking for dead letter {shown}", why) from error
+    letter = read_letter(plane, name)
     try:
         messages = read_dead_letter(letter.value)
     except InvalidDocumentError as error:
+        shown = repr(name[:_SHOWN])
         raise InvalidRequestError([Problem("dead_letter", shown, f"a dead letter, but {error}")]) from error
     return OpenedLetter(messages=messages, sha256=sha256(letter.value).hexdigest(), version=letter.version)
 

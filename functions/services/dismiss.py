@@ -3,7 +3,7 @@
 from functions.core.access import Actor
 from functions.core.dismissals import Dismissed, parse_dismissal_request
 from functions.services.acted import Acted
-from functions.services.dead_letters import open_dead_letter
+from functions.services.dead_letters import read_letter
 from functions.services.plane import ControlPlane
 
 __all__ = ["dismiss"]
@@ -12,16 +12,17 @@ __all__ = ["dismiss"]
 def dismiss(plane: ControlPlane, body: bytes, actor: Actor) -> tuple[str, Acted]:
     """Have the dead letter that a body names wait for nobody any more, and return its name with what was done.
 
-    The first dismissal stays: who repeats it is told when and why it was. A replay is possible all the same.
+    The first dismissal stays: who repeats it is told when and why it was. A replay is possible all the same. What lies
+    among the dead letters without being one can be dismissed too: it is listed with them.
 
     Raises:
-        InvalidRequestError: The body is wrong, or the blob is no dead letter.
+        InvalidRequestError: The body is wrong.
         NotFoundError: There is no such dead letter.
         IllegalTransitionError: The letter has no room for it.
         StorageUnavailableError: The letter was changed meanwhile, or storage did not answer.
     """
     request = parse_dismissal_request(body, account=plane.account)
-    letter = open_dead_letter(plane, request.name)
+    letter = read_letter(plane, request.name)
     dismissed = Dismissed(at=plane.clock.now(), by=str(actor), reason=request.reason)
     # A crash behind this line leaves a letter that is dismissed, and a repeat says so.
     before = plane.quarantine.dismiss(request.name, dismissed, version=letter.version)

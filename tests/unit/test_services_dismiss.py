@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from functions.core.access import Actor
-from functions.core.errors import DeadLetterRefusedError, InvalidRequestError, NotFoundError, StorageUnavailableError
+from functions.core.errors import DeadLetterRefusedError, NotFoundError, StorageUnavailableError
 from functions.core.model import ArrivalState
 from functions.services.acted import Acted
 from functions.services.dead_letters import list_dead_letters
@@ -141,12 +141,14 @@ def test_a_letter_that_is_written_over_a_dismissed_one_waits() -> None:
 
 
 @pytest.mark.parametrize("document", [{"something": "else"}, [], "text"])
-def test_what_is_no_dead_letter_is_not_dismissed(document: object) -> None:
+def test_what_is_no_dead_letter_but_listed_with_them_can_be_dismissed(document: object) -> None:
     world = World()
     world.quarantine.put("A/x.json", document, at=world.clock.now())
 
-    with pytest.raises(InvalidRequestError, match="a dead letter, but"):
-        say(world, "A/x.json", "nobody wants it")
+    say(world, "A/x.json", "nobody wants it")
+
+    assert listed(world) == []
+    assert world.quarantine.documents == {"A/x.json": document}
 
 
 def test_what_does_not_exist_is_not_dismissed() -> None:
