@@ -1,6 +1,7 @@
 """Turns what a service returns, or the error that it raises, into an answer over HTTP, for callers who may ask."""
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -147,6 +148,15 @@ class Query:
             self.problems.append(Problem(name, repr(value[:80]), f"one of {', '.join(allowed)}"))
             return None
         return value
+
+    def model(self) -> str | None:
+        """Return a model's name, with its version or without, None if it is absent."""
+        value = self.text("model")
+        if value is None or re.fullmatch(r"\w+\.\w+\.\w+(/[0-9]+)?", value):
+            return value
+        expected = "catalog.schema.model, or with its version as catalog.schema.model/7"
+        self.problems.append(Problem("model", repr(value[:80]), expected))
+        return None
 
     def limit(self) -> int:
         """Return how many entries are asked for at most."""

@@ -66,7 +66,7 @@ def _list_runs(req: func.HttpRequest) -> func.HttpResponse:
     plane, _ = admit(req, Role.READER)
     query = Query(req)
     since, limit, name = query.instant("since"), query.limit(), query.text("pipeline")
-    wanted = RunFilter(state=query.one_of("state", RUN_STATES), model=query.text("model"))
+    wanted = RunFilter(state=query.one_of("state", RUN_STATES), model=query.model())
     place = _place(query)
     query.check()
     pipeline = PipelineKey(name) if name else None

@@ -414,6 +414,16 @@ def test_a_wrong_filter_is_named_and_not_repeated(
     assert "secret" not in json.dumps(document)
 
 
+@pytest.mark.parametrize(
+    "model", ["x", "main.tidegate", "main.tidegate.flight_delay/v7", "main.tidegate.flight_delay/"]
+)
+def test_a_model_that_no_run_can_have_is_refused(world: World, model: str) -> None:
+    status, document = ask("list_runs", query={"model": model})
+
+    (error,) = cast("list[dict[str, str]]", document["errors"])
+    assert (status, error["field"], error["got"]) == (400, "model", repr(model))
+
+
 def test_an_arrival_is_shown_with_what_would_be_decided_now(world: World) -> None:
     world.deliver(make_blob("b.csv"))
     arrival = world.arrival(make_blob("b.csv"))
