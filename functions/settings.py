@@ -121,8 +121,13 @@ class _SettingsReader:
         value = self._environ.get(name) or None
         if value is None:
             return None
-        if not re.fullmatch("[0-9]{1,5}", value) or not least <= int(value) <= _MOST_RETENTION_DAYS:
-            self._refuse(name, "another value", f"a whole number of days from {least} to {_MOST_RETENTION_DAYS}")
+        is_number = re.fullmatch("[0-9]{1,5}", value) is not None
+        if not is_number or not least <= int(value) <= _MOST_RETENTION_DAYS:
+            self._refuse(
+                name,
+                value if is_number else "another value",
+                f"a whole number of days from {least} to {_MOST_RETENTION_DAYS}",
+            )
             return None
         return timedelta(days=int(value))
 

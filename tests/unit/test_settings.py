@@ -160,6 +160,11 @@ def test_the_retention_is_a_number_of_days(value: str, days: int) -> None:
     assert parse_settings({**LOCAL, "TIDEGATE_RETENTION_DAYS": value}, app_dir=APP).retention == timedelta(days=days)
 
 
+def test_a_retention_that_is_a_number_is_told() -> None:
+    with pytest.raises(InvalidSettingsError, match="TIDEGATE_RETENTION_DAYS: got 30, expected a whole number of days"):
+        parse_settings({**LOCAL, "TIDEGATE_RETENTION_DAYS": "30"}, app_dir=APP)
+
+
 @pytest.mark.parametrize("value", ["60", "0", "-1", "36501", "1e3", "90 days", "٩٠"])
 def test_a_retention_below_that_of_databricks_is_refused(value: str) -> None:
     """R73: Databricks forgets its runs after 60 days; the ledger must not be the first to forget."""
