@@ -9,6 +9,8 @@ from local.supervisor.settings import CloudSettings
 __all__ = ["health_lines", "problems_of"]
 
 _TIMEOUT_S = 20.0  # a cold worker imports its clients for the first answer
+_UNKNOWN = "functions"  # in place of a problem's name: the Functions did not say how they are
+_LEDGER = "ledger"  # the problem's name in the answer: storage does not answer
 
 
 def problems_of(settings: CloudSettings) -> list[tuple[str, str]]:
@@ -22,12 +24,15 @@ def problems_of(settings: CloudSettings) -> list[tuple[str, str]]:
     except HTTPError as error:
         answer = error.read()
     except OSError as error:
-        return [("functions", f"no answer about their health: {error}")]
+        return [(_UNKNOWN, f"no answer about their health: {error}")]
     try:
-        details = json.loads(answer)["details"]
+        document = json.loads(answer)
+        if "details" not in document and "error" in document:  # refused in words, as when app roles are required
+            return [(_UNKNOWN, f"no answer about their health: {document['error']}")]
+        details = document["details"]
         return [(str(problem["name"]), str(problem["problem"])) for problem in details]
     except (ValueError, KeyError, TypeError):
-        return [("functions", "no answer about their health; see `tidegate logs functions_host`")]
+        return [(_UNKNOWN, "no answer about their health; see `tidegate logs functions_host`")]
 
 
 def health_lines(problems: list[tuple[str, str]]) -> list[str]:
@@ -43,8 +48,14 @@ def health_lines(problems: list[tuple[str, str]]) -> list[str]:
     if all(name.startswith("job:") for name, _ in problems):
         lacks = "; ".join(text for _, text in problems)
         return [f"The Functions start nothing yet: {lacks}. Deploy with `.venv/bin/tidegate deploy`."]
+    names = {name for name, _ in problems}
+    texts = [f"  {text}" for _, text in problems]
+    if names == {_UNKNOWN}:
+        return ["Whether the Functions can work is not known:", *texts]
+    if names == {_LEDGER}:
+        return ["The Functions start nothing, what arrives waits:", *texts, "They go on by themselves when it answers."]
     return [
         "The Functions start nothing, what arrives waits:",
-        *(f"  {text}" for _, text in problems),
+        *texts,
         "Mend that, then `make down` and `make up`.",
     ]

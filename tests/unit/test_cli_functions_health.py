@@ -74,6 +74,25 @@ def test_functions_that_do_not_listen_are_a_problem() -> None:
     assert problem.startswith("no answer about their health: ")
 
 
+def test_an_answer_that_refuses_in_words_is_passed_on() -> None:
+    """With app roles required the Functions work, and a key alone is not told how they are."""
+    with functions_answering(401, b'{"error": "got no signed-in caller; sign in"}') as settings:
+        problems = problems_of(settings)
+
+    assert health_lines(problems) == [
+        "Whether the Functions can work is not known:",
+        "  no answer about their health: got no signed-in caller; sign in",
+    ]
+
+
+def test_nothing_is_to_be_restarted_because_storage_does_not_answer() -> None:
+    assert health_lines([("ledger", "reading from marks: ServiceResponseError")]) == [
+        "The Functions start nothing, what arrives waits:",
+        "  reading from marks: ServiceResponseError",
+        "They go on by themselves when it answers.",
+    ]
+
+
 def test_missing_jobs_are_a_matter_of_deploying() -> None:
     lines = health_lines([("job:scoring", "no job 'x'"), ("job:training", "no job 'y'")])
 
