@@ -80,17 +80,18 @@ def list_arrivals(
     wanted = {"pipeline": pipeline, "since": _since(since), "state": state, "blob": _blob(blob)}
     with_outputs = 1 if outputs else None
     answer = open_api().get("arrivals", **wanted, outputs=with_outputs, limit=limit)
-    _print_arrivals(answer["arrivals"], as_json=as_json)
+    _print_arrivals(answer["arrivals"], as_json=as_json, is_cut_in_time=since is None and blob is None)
     say_if_cut(answer, limit=limit, narrowed_by="--pipeline, --state or --blob")
 
 
-def _print_arrivals(found: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+def _print_arrivals(found: Sequence[Mapping[str, Any]], *, as_json: bool, is_cut_in_time: bool) -> None:
     if as_json:
         for arrival in found:
             typer.echo(json.dumps(arrival))
         return
     if not found:
-        typer.echo("No arrival is known that is like this.")
+        further = " in the last month; --since looks further back" if is_cut_in_time else ""
+        typer.echo(f"No arrival is known that is like this{further}.")
         return
     table = make_table("Arrival", "Recorded", "State", "Pipeline", "Path", "Run or reason")
     table.columns[0].no_wrap = True  # other commands take it whole

@@ -287,11 +287,14 @@ def test_arrivals_are_listed_with_ids_that_can_be_copied(plane: Plane) -> None:
         tidegate(plane, "arrivals", "--state", "held", "--json"),
     )
     none = tidegate(plane, "arrivals", "--outputs")
+    plane.tell("GET /api/arrivals?since=2026-01-01T00%3A00%3A00.000000Z&limit=100", (200, {"arrivals": []}))
+    none_since = tidegate(plane, "arrivals", "--since", "2026-01-01")
 
     assert text.stdout.splitlines()[1].startswith(f"{ARRIVAL}  2026-03-01T12:00:00.000000Z  held (budget_spent)")
     assert "flights/new/a b[1].parquet" in text.stdout
     assert json.loads(document.stdout) == LISTED_ARRIVAL
-    assert none.stdout == "No arrival is known that is like this.\n"
+    assert none.stdout == "No arrival is known that is like this in the last month; --since looks further back.\n"
+    assert none_since.stdout == "No arrival is known that is like this.\n"
 
 
 def test_an_arrivals_story_is_told_with_its_run_and_what_would_be_decided_now(plane: Plane) -> None:
