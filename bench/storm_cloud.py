@@ -112,6 +112,7 @@ class StormCloud:
         }
         for queue in ("arrivals", "dispatch", "completions"):
             self.queue(f"{name}-{queue}")
+            self.queue(f"{name}-{queue}-poison")  # each host looks into it once a second, as into the others
         # On Azure a lease has one instance fire the timers, which the local host does not take.
         timers_off = {f"AzureWebJobs.{timer}.Disabled": "true" for timer in ("reconciler", "sweep")}
         return [

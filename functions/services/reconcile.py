@@ -14,7 +14,12 @@ from functions.core.tokens import pipeline_of_run
 from functions.ports import Entry, OpenRun
 from functions.services.backfill_steps import go_on_with_backfills
 from functions.services.closing import close_pipeline_batch
-from functions.services.left_behind import find_left_behind, forget_what_went_on, remember_pipelines
+from functions.services.left_behind import (
+    find_left_behind,
+    forget_what_went_on,
+    pipelines_that_were,
+    remember_pipelines,
+)
 from functions.services.plane import SLOWEST_WRITER, ControlPlane, Wait
 from functions.services.schedule import catch_up
 from functions.services.setbacks import forget_setback, note_setback
@@ -81,13 +86,16 @@ def _count(error: Exception, found: Reconciled, unknown: list[Exception]) -> Non
 
 
 def _forget_what_is_old(plane: ControlPlane, found: Reconciled) -> None:
-    """Remove some of what one pipeline settled longer ago than is kept; the next pass takes the next pipeline."""
+    """Remove some of what one pipeline settled longer ago than is kept; the next pass takes the next pipeline.
+
+    One that is not configured any more has its turn too.
+    """
     if plane.retention is None:
         return
-    pipelines = [None, *sorted(plane.pipelines.by_key)]
     now = plane.clock.now()
-    pipeline = pipelines[int(now.timestamp()) // _A_PASS_S % len(pipelines)]
     try:
+        pipelines = [None, *sorted(pipelines_that_were(plane.ledger) | set(plane.pipelines.by_key))]
+        pipeline = pipelines[int(now.timestamp()) // _A_PASS_S % len(pipelines)]
         found["forgotten"] += plane.ledger.forget_before(pipeline, before=now - plane.retention, limit=_ROWS_A_PASS)
     except MlopsError as error:
         found[type(error).__name__] += 1

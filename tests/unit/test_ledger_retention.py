@@ -158,6 +158,21 @@ def test_the_reconciler_removes_what_is_older_than_the_setting_says() -> None:
     assert paths_left(world) == {"held.parquet"}
 
 
+def test_what_a_pipeline_left_that_is_configured_no_more_is_removed_too() -> None:
+    world = make_old_world()
+    reconcile(world.plane)  # which remembers what is configured
+    known = world.plane.pipelines
+    others = replace(known, pipelines=tuple(pipeline for pipeline in known.pipelines if pipeline.key != SCORING))
+    world.plane = replace(world.plane, retention=timedelta(days=365), pipelines=others)
+    world.clock.advance(timedelta(days=400))
+
+    for _ in range(40):
+        reconcile(world.plane)
+        world.clock.advance(timedelta(minutes=1))
+
+    assert paths_left(world) == {"held.parquet"}
+
+
 def test_pipelines_without_a_history_cost_nothing_but_a_look() -> None:
     world = World()
 
