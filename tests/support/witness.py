@@ -126,7 +126,9 @@ class Witness:
             pause_s=0.25,
         )
         broken = [
-            *self._i1_i6(story, files, outcome),
+            *self._i1_i6(
+                story, files, {run["id"]: self._outcome_of(pipeline, run, outcome) for run in story.runs}, outcome
+            ),
             *self._i2(pipeline),
             *self._i3(pipeline),
             *(violation for run in story.runs for violation in self._i4_i7(pipeline, run)),
@@ -144,8 +146,30 @@ class Witness:
             found += [f"blob {name}" for name in service.get_container_client("deadletter").list_blob_names()]
         return found
 
-    def _i1_i6(self, story: Story, files: int, outcome: str) -> list[str]:
-        wanted = "scored" if outcome == "completed" else "failed"
+    def _outcome_of(self, pipeline: str, run: Mapping[str, Any], outcome: str) -> str:
+        """Return how a run must have ended.
+
+        A claim of success that Databricks does not confirm ends the run as failed, and only then is it not repeated.
+        So a notebook or a workspace that dies between claim and end leaves two ways: the claim is heard first, or the
+        death is. Stories overlap on one cloud: the one that died may have been the neighbour's victim.
+        """
+        if outcome == "failed" and run["outcome"] == "completed" and run["attempt"] > 1:
+            return "completed"  # of the attempt after; I4 and I7 hold it to its scores and to what Databricks says
+        claims = self.events_of(pipeline).get(f"{run['id']}.{run['attempt']}.completed", [])
+        is_claimed = any(event["data"]["announced_by"] == "notebook" for event in claims)
+        is_confirmed = jobs.RunResultState.SUCCESS in self._results(pipeline, run)
+        return "failed" if is_claimed and not is_confirmed else outcome
+
+    def _results(self, pipeline: str, run: Mapping[str, Any]) -> list[jobs.RunResultState | None]:
+        """Return what Databricks says of a run's last attempt."""
+        attempt = (run["id"], str(run["attempt"]))
+        mine = [
+            found for found, given in self.databricks_runs(pipeline) if (given["run_id"], given["attempt"]) == attempt
+        ]
+        return [found.state.result_state for found in mine if found.state is not None]
+
+    @staticmethod
+    def _i1_i6(story: Story, files: int, outcomes: Mapping[str, str], undisturbed: str) -> list[str]:
         by_path: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
         for arrival in story.arrivals:
             by_path[arrival["path"]].append(arrival)
@@ -156,9 +180,11 @@ class Witness:
                 broken.append(f"I1: one version of {path!r} has two entries")
             # An upload that was repeated because its answer was lost is a newer version of the file.
             newest = max(versions, key=lambda version: str(version.get("sequencer")))
+            outcome = outcomes.get(str(newest.get("run_id")), undisturbed)
+            wanted = "scored" if outcome == "completed" else "failed"
             if newest["state"] != wanted:
                 broken.append(f"I6: {path!r} is {newest['state']}, undisturbed it is {wanted}")
-        broken += [f"I6: {run['id']} {run['outcome']}" for run in story.runs if run["outcome"] != outcome]
+        broken += [f"I6: {run['id']} {run['outcome']}" for run in story.runs if run["outcome"] != outcomes[run["id"]]]
         return broken
 
     def _i2(self, pipeline: str) -> list[str]:
@@ -183,12 +209,7 @@ class Witness:
     def _i4_i7(self, pipeline: str, run: Mapping[str, Any]) -> list[str]:
         if run["outcome"] != "completed":
             return []
-        mine = [
-            found
-            for found, given in self.databricks_runs(pipeline)
-            if given["run_id"] == run["id"] and given["attempt"] == str(run["attempt"])
-        ]
-        results = [found.state.result_state for found in mine if found.state is not None]
+        results = self._results(pipeline, run)
         broken = [] if results == [jobs.RunResultState.SUCCESS] else [f"I7: {run['id']} completed, {results}"]
         try:
             scores = self._json(f"{run['output_url']}/_manifest.json")
