@@ -7,12 +7,27 @@ import pytest
 from functions.core.errors import LedgerUnavailableError, QueueUnavailableError
 from functions.core.model import PipelineKey
 from functions.services.arrive import arrive
+from functions.services.reconcile import reconcile
 from functions.services.waking import wake_dispatcher
 from tests.support.control_plane import World, blob_message, make_blob, make_pipelines
 from tests.support.in_memory import Faults
 
 SCORING = PipelineKey("flight_delay_scoring")
 WINDOW = make_pipelines(quiet=30, max_wait=120)
+
+
+class Down(Faults):
+    """Has all calls of one kind fail while it is down."""
+
+    def __init__(self, calls: str, error: type[LedgerUnavailableError | QueueUnavailableError]) -> None:
+        self.is_down = False
+        self._calls = calls
+        self._error = error
+
+    def before(self, call: str) -> None:
+        """Fail, if that is what is down."""
+        if self.is_down and call.startswith(self._calls):
+            raise self._error(call, "scripted")
 
 
 def wake(world: World, *, after_s: float, consignment: str = "") -> None:
@@ -79,15 +94,9 @@ def test_consignments_are_woken_one_by_one() -> None:
 
 
 def test_a_message_that_could_not_be_sent_is_not_relied_on() -> None:
-    class NoQueue(Faults):
-        is_down = True
-
-        def before(self, call: str) -> None:
-            if self.is_down and call.startswith("queue."):
-                raise QueueUnavailableError(call, "scripted")
-
-    faults = NoQueue()
+    faults = Down("queue.", QueueUnavailableError)
     world = World(pipelines=WINDOW, faults=faults)
+    faults.is_down = True
     with pytest.raises(QueueUnavailableError):
         wake(world, after_s=30)
     faults.is_down = False
@@ -97,15 +106,23 @@ def test_a_message_that_could_not_be_sent_is_not_relied_on() -> None:
     assert len(world.queue.messages) == 1
 
 
+def test_a_worker_that_dies_between_note_and_message_delays_the_window_until_the_reconciler_looks() -> None:
+    """I6: others rely on a message that was never sent."""
+    world = World(pipelines=WINDOW)
+    due = world.clock.now() + timedelta(seconds=30)
+    world.ledger.note_wake_up(SCORING, due, not_before=world.clock.now())  # and no more of that worker
+    arrive(world.make_plane(), blob_message(make_blob()))
+    messages = len(world.queue.messages)
+    world.clock.advance(timedelta(seconds=31))
+
+    reconcile(world.make_plane())
+
+    assert messages == 0
+    assert [run.arrival_count for run in world.runs()] == [1]
+
+
 def test_a_ledger_that_does_not_answer_costs_a_message_too_many() -> None:
-    class NoMarks(Faults):
-        is_down = False
-
-        def before(self, call: str) -> None:
-            if self.is_down and call.startswith("tables.marks."):
-                raise LedgerUnavailableError(call, "scripted")
-
-    faults = NoMarks()
+    faults = Down("tables.marks.", LedgerUnavailableError)
     world = World(pipelines=WINDOW, faults=faults)
     faults.is_down = True
 
