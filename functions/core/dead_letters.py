@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, Self
-from urllib.parse import quote, unquote
 
 from functions.core.errors import InvalidDocumentError, Problem
+from functions.core.letter_marks import mark_of, read_mark
 from functions.core.model import require_utc
 from functions.core.reading import Reader, parse_utc, shown, to_iso
 
@@ -74,7 +74,7 @@ class Replayed:
         while True:
             others = len(self.did) - len(kept)
             lines = [*kept, f"… and {others} more"] if others else kept
-            mark = quote(json.dumps({"at": to_iso(self.at), "did": lines}), safe=" ,:;=()/")
+            mark = mark_of({"at": to_iso(self.at), "did": lines})
             if len(mark) <= min(room, _MAX_MARK) or not kept:
                 return mark
             kept = kept[: len(kept) // 2]
@@ -82,11 +82,7 @@ class Replayed:
     @classmethod
     def from_mark(cls, mark: str | None) -> Self | None:
         """Return what a mark says, None for none and for a text that is none: then the letter waits for a person."""
-        try:
-            document: object = json.loads(unquote(mark or ""))
-        except (ValueError, RecursionError):
-            return None
-        if not isinstance(document, Mapping):
+        if (document := read_mark(mark)) is None:
             return None
         at, did = parse_utc(str(document.get("at"))), document.get("did")
         if at is None or not isinstance(did, list):

@@ -1,13 +1,11 @@
 """Reads who said that a dead letter needs nobody any more, when and why, and who wants to say so."""
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Self
-from urllib.parse import quote, unquote
 
 from functions.core.errors import InvalidRequestError, Problem
+from functions.core.letter_marks import mark_of, read_mark
 from functions.core.model import require_utc
 from functions.core.reading import Reader, parse_utc, to_iso
 from functions.core.replays import read_dead_letter_name
@@ -55,7 +53,7 @@ class Dismissed:
         kept = len(self.reason)
         while True:
             document = {"at": to_iso(self.at), "by": self.by, "reason": _cut(self.reason, kept)}
-            mark = quote(json.dumps(document), safe=" ,:;=()/")
+            mark = mark_of(document)
             if len(mark) <= min(room, _MAX_MARK) or not kept:
                 return mark
             kept //= 2
@@ -63,11 +61,7 @@ class Dismissed:
     @classmethod
     def from_mark(cls, mark: str | None) -> Self | None:
         """Return what a mark says, None for none and for a text that is none: then the letter waits for a person."""
-        try:
-            document: object = json.loads(unquote(mark or ""))
-        except (ValueError, RecursionError):
-            return None
-        if not isinstance(document, Mapping):
+        if (document := read_mark(mark)) is None:
             return None
         at, by, reason = parse_utc(str(document.get("at"))), document.get("by"), document.get("reason")
         if at is None or not isinstance(by, str) or not isinstance(reason, str):
