@@ -89,8 +89,12 @@ def test_killing_a_leash_ends_its_service_which_is_started_again(make_cloud: Mak
 
     until(lambda: not psutil.pid_exists(before["service"]), what="the old service ended")
     until(lambda: cloud.pids("first")["service"] != before["service"], what="a new service runs")
+    until(lambda: (status := cloud.status()) is not None and status.services["first"].restarts == 1, what="it is told")
+    status = cloud.status()
     # What it had started outside its group is out of reach once the leash itself is killed: end it here.
     os.kill(before["started"], signal.SIGKILL)
+    assert status is not None
+    assert status.services["second"].restarts == 0
 
 
 def test_a_service_that_never_gets_ready_fails_the_start_and_leaves_nothing(make_cloud: MakeCloud) -> None:
