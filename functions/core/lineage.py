@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from functions.core.manifest import BLOB_URL_PATTERN
-from functions.core.model import BatchId, Stage, StageOutcome
+from functions.core.model import MODEL_NAME, BatchId, Stage, StageOutcome
 from functions.core.reading import Reader
 
 __all__ = [
@@ -61,7 +61,7 @@ class ModelRef:
         reader.mapping(required=("name", "version", "mlflow_run_id", "is_champion"))
         is_champion = reader.child("is_champion")
         return cls(
-            name=reader.child("name").text(pattern=r"\w+\.\w+\.\w+", expected="catalog.schema.model"),
+            name=reader.child("name").text(pattern=MODEL_NAME, expected="catalog.schema.model"),
             version=reader.child("version").nullable_text(pattern="[1-9][0-9]*", expected="a model version"),
             mlflow_run_id=reader.child("mlflow_run_id").nullable_text(),
             is_champion=None if is_champion.value is None else is_champion.boolean(),

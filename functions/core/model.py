@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import NewType
+from typing import Final, NewType
 from urllib.parse import quote
 
 ArrivalId = NewType("ArrivalId", str)  # sha256 in hex over account, container, path and ETag
@@ -15,6 +15,8 @@ DatabricksRunId = NewType("DatabricksRunId", int)
 DatabricksJobId = NewType("DatabricksJobId", int)
 IdempotencyToken = NewType("IdempotencyToken", str)  # sha256 in hex: 64 characters, the Jobs API's limit
 BatchId = NewType("BatchId", str)  # 16 hex over the sorted arrival ids: the same files give the same batch
+
+MODEL_NAME: Final = r"\w+\.\w+\.\w+"  # the pattern of catalog.schema.model
 
 
 class RunKind(StrEnum):

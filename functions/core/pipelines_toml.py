@@ -10,7 +10,7 @@ from typing import Final
 from functions.core.errors import InvalidConfigurationError, Problem
 from functions.core.globs import MAX_GLOB_LENGTH
 from functions.core.limits_toml import read_limits, read_max_runs_per_day
-from functions.core.model import JobKey, PipelineKey, RunKind, Stage
+from functions.core.model import MODEL_NAME, JobKey, PipelineKey, RunKind, Stage
 from functions.core.parameters import STAGES_OF_KIND, TUNABLE, check_tunable, defaults_of
 from functions.core.pipeline_contradictions import contradictions
 from functions.core.pipelines import (
@@ -108,7 +108,7 @@ def _read_pipeline(name: str, reader: Reader, known_jobs: Collection[JobKey]) ->
         key=PipelineKey(name),
         kind=kind,
         job=JobKey(str(job.value)),
-        model_name=_present(reader.child("model"), r"\w+\.\w+\.\w+", "catalog.schema.model", max_length=255),
+        model_name=_present(reader.child("model"), MODEL_NAME, "catalog.schema.model", max_length=255),
         alias=reader.child("alias").text(pattern=_KEY, expected="an alias like champion", default="champion"),
         stages=_read_stages(reader.child("stages"), kind),
         parameters=_read_parameters(reader.child("parameters"), kind),

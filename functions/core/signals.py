@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Final
 
 from functions.core.errors import InvalidDocumentError, Problem
-from functions.core.model import ModelSignal, SignalType
+from functions.core.model import MODEL_NAME, ModelSignal, SignalType
 from functions.core.pipelines import Pipeline, Pipelines, SignalRule
 from functions.core.reading import Reader, to_iso
 
@@ -87,7 +87,7 @@ def signal_from_document(document: object) -> ModelSignal:
     time = root.child("time").instant()
     if end - time > LONGEST_AHEAD:
         window.child("end").refuse(f"at most {LONGEST_AHEAD.days} days after the event's time")
-    model = data.child("model").text(pattern=r"\w+\.\w+\.\w+", expected="catalog.schema.model", max_length=255)
+    model = data.child("model").text(pattern=MODEL_NAME, expected="catalog.schema.model", max_length=255)
     if not problems and root.child("subject").value != f"models/{model}":
         root.child("subject").refuse(f"'models/{model}'")
     signal = {

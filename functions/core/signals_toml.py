@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from functions.core.model import RunKind, SignalType
+from functions.core.model import MODEL_NAME, RunKind, SignalType
 from functions.core.pipelines import SignalRule, Threshold
 from functions.core.reading import Reader
 
@@ -35,7 +35,7 @@ def _read_signal(reader: Reader, own_model: str) -> SignalRule:
         name="" if name.is_absent else name.text(pattern=_NAME, expected="a name like drift"),
         event_type=SignalType.DRIFT_DETECTED if event_type.is_absent else event_type.one_of(SignalType),
         model_name=reader.child("model").text(
-            pattern=r"\w+\.\w+\.\w+", expected="catalog.schema.model", max_length=255, default=own_model
+            pattern=MODEL_NAME, expected="catalog.schema.model", max_length=255, default=own_model
         ),
         cooldown_hours=1 if hours.is_absent else hours.integer(minimum=0, maximum=_YEAR_HOURS),
         threshold=_read_threshold(reader.child("threshold")),

@@ -24,7 +24,7 @@ from functions.core.errors import (
     UnknownPipelineError,
     UnknownRunError,
 )
-from functions.core.model import RunId
+from functions.core.model import MODEL_NAME, RunId
 from functions.core.reading import parse_utc
 from functions.core.tokens import pipeline_of_run
 from functions.wiring import control_plane
@@ -152,7 +152,7 @@ class Query:
     def model(self) -> str | None:
         """Return a model's name, with its version or without, None if it is absent."""
         value = self.text("model")
-        if value is None or re.fullmatch(r"\w+\.\w+\.\w+(/[0-9]+)?", value):
+        if value is None or re.fullmatch(f"{MODEL_NAME}(/[0-9]+)?", value):
             return value
         expected = "catalog.schema.model, or with its version as catalog.schema.model/7"
         self.problems.append(Problem("model", repr(value[:80]), expected))
